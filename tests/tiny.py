@@ -1,0 +1,134 @@
+"""
+Tiny real variants for tests: one lookup table as the whole network, so every answer is known.
+
+Each piece's logits are a row of a table; classification takes the mean over the real tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from models.spec import File, Golden, Licence, Runtime, Task, Variant, Windows
+
+NER_LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE")
+NEWS_LABELS = ("business", "health", "sports")
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+
+NER_WORDS = {
+    "Sani": "B-PER", "Bello": "I-PER", "Kano": "B-LOC", "Abuja": "B-LOC", "Lagos": "B-LOC",
+    "NNPC": "B-ORG", "Litinin": "B-DATE", "ya": "O", "je": "O", "a": "O", "ranar": "O", ".": "O",
+}  # fmt: skip
+NEWS_WORDS = {"kudi": "business", "banki": "business", "asibiti": "health", "kwallo": "sports"}
+
+
+def tokenizer(words: Mapping[str, str]) -> Tokenizer:
+    """Whole words, single characters as a fallback, XLM-R's specials in XLM-R's order."""
+    letters = [chr(c) for c in range(33, 127)] + ["▁"]
+    pieces = [*SPECIALS, *dict.fromkeys([f"▁{word}" for word in words] + letters), "<mask>"]
+    scores = [0.0] * len(SPECIALS) + [-1.0 if len(p) > 1 else -9.0 for p in pieces[4:]]
+    built = Tokenizer(models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=3))
+    built.normalizer = normalizers.NFC()
+    built.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.Metaspace(prepend_scheme="always", split=False),
+        ]
+    )
+    built.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
+    built.add_special_tokens([*SPECIALS, "<mask>"])
+    built.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return built
+
+
+def table(built: Tokenizer, words: Mapping[str, str], labels: tuple[str, ...]) -> np.ndarray:
+    """(vocabulary, labels) float32: a known word scores 6 for its label, all else 3 for the first."""
+    logits = np.zeros((built.get_vocab_size(), len(labels)), np.float32)
+    logits[:, 0] = 3.0
+    for word, label in words.items():
+        row = built.token_to_id(f"▁{word}")
+        logits[row] = 0.0
+        logits[row, labels.index(label)] = 6.0
+    return logits
+
+
+def graph(logits: np.ndarray, task: Task) -> onnx.ModelProto:
+    """input_ids, attention_mask (batch, tokens) int64 -> logits, as every exported variant has."""
+    weights = [numpy_helper.from_array(logits, "table")]
+    if task is Task.NER:
+        nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]
+        shape = ["batch", "tokens", logits.shape[1]]
+    else:
+        weights.append(numpy_helper.from_array(np.array([1], np.int64), "tokens_axis"))
+        weights.append(numpy_helper.from_array(np.array([2], np.int64), "last_axis"))
+        nodes = [
+            helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "last_axis"], ["column"]),
+            helper.make_node("Mul", ["rows", "column"], ["kept"]),
+            helper.make_node("ReduceSum", ["kept", "tokens_axis"], ["total"], keepdims=0),
+            helper.make_node("ReduceSum", ["column", "tokens_axis"], ["count"], keepdims=0),
+            helper.make_node("Div", ["total", "count"], ["logits"]),
+        ]
+        shape = ["batch", logits.shape[1]]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
+    body = helper.make_graph(nodes, "tiny", inputs, [output], initializer=weights)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def write_variant(
+    catalog: Path,
+    name: str,
+    task: Task,
+    *,
+    words: Mapping[str, str] | None = None,
+    windows: Windows | None = None,
+    golden: tuple[Golden, ...] = (),
+) -> Path:
+    """Write a whole, valid variant folder and give back its path."""
+    words = words or (NER_WORDS if task is Task.NER else NEWS_WORDS)
+    labels = NER_LABELS if task is Task.NER else NEWS_LABELS
+    folder = catalog / name
+    folder.mkdir(parents=True)
+    built = tokenizer(words)
+    logits = table(built, words, labels)
+    built.save(str(folder / "tokenizer.json"))
+    onnx.save(graph(logits, task), folder / "model.onnx")
+    variant = Variant(
+        name=name,
+        task=task,
+        runtime=Runtime.ONNX,
+        labels=labels,
+        languages=("hau",),
+        windows=windows or Windows(tokens=128, overlap=32 if task is Task.NER else 0),
+        lineage=("Tiny()",),
+        description="A lookup table for tests",
+        licence=Licence(name="Apache-2.0", sources=()),
+        files={file.name: _described(file) for file in sorted(folder.iterdir())},
+        weights={"float32": int(logits.size)},
+        parameters=int(logits.size),
+        sparsity=float((logits == 0).mean()),
+        golden=golden,
+    )
+    manifest = msgspec.json.format(msgspec.json.encode(variant), indent=1)
+    (folder / "variant.json").write_bytes(manifest)
+    return folder
+
+
+def _described(file: Path) -> File:
+    content = file.read_bytes()
+    return File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
