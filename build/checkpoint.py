@@ -1,0 +1,57 @@
+"""
+A checkpoint: a Hugging Face folder and what Kadogo knows of it beyond the folder's own files.
+
+Knows nothing of how checkpoints are made. `task.json` is written once a head is trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from models.spec import Task, Value, Windows
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Purpose(Value, kw_only=True):
+    """What a fine-tuned checkpoint is for: the part of a manifest that training decides."""
+
+    task: Task
+    labels: tuple[str, ...]
+    languages: tuple[str, ...]
+    windows: Windows
+    multi_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder named by the hash of how it came to be."""
+
+    folder: Path
+    lineage: tuple[str, ...]
+
+    def after(self, step: object) -> Checkpoint:
+        """The same history always names the same folder, so finished work is found again."""
+        lineage = (*self.lineage, str(step))
+        digest = hashlib.sha256("\n".join(lineage).encode()).hexdigest()[:12]
+        return Checkpoint(self.folder.parent / f"{type(step).__name__.lower()}-{digest}", lineage)
+
+
+def read_purpose(folder: Path) -> Purpose:
+    return msgspec.json.decode((folder / "task.json").read_bytes(), type=Purpose)
+
+
+def write_purpose(folder: Path, purpose: Purpose) -> None:
+    (folder / "task.json").write_bytes(msgspec.json.format(msgspec.json.encode(purpose), indent=1))
+
+
+def copy_files(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Carry the files a step does not change; those that are absent are left out."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

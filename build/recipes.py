@@ -1,0 +1,27 @@
+"""The whole catalogue on one screen: a recipe is a named tuple of steps. Data, no code."""
+
+from __future__ import annotations
+
+from build.steps import Export, Finetune, Pretrain, Quantize, Step, TrainTokenizer
+from models.spec import Task
+
+NER_LANGUAGES = ("amh", "hau", "ibo", "kin", "luo", "pcm", "swa", "wol", "yor")
+NEWS_LANGUAGES = ("amh", "hau", "ibo", "orm", "pcm", "run", "som", "swa", "tir", "yor")
+
+# The shape fits two baselines at 16 bits and their int8 variants into 45 MB of git.
+ENCODER = (TrainTokenizer(), Pretrain())
+NER = (*ENCODER, Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=8))
+NEWS = (
+    *ENCODER,
+    Finetune(task=Task.CLASSIFICATION, languages=NEWS_LANGUAGES, epochs=4, overlap=0),
+)
+
+RECIPES: dict[str, tuple[Step, ...]] = {
+    "ner-base": (*NER, Export(weights="float16")),
+    "ner-int8": (*NER, Export(weights="float16"), Quantize()),
+    "news-base": (*NEWS, Export(weights="float16")),
+    "news-int8": (*NEWS, Export(weights="float16"), Quantize()),
+}
+
+# Every other variant of a task is compared with this one.
+BASELINES = {Task.NER: "ner-base", Task.CLASSIFICATION: "news-base"}

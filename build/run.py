@@ -1,0 +1,95 @@
+"""
+Cooking is a fold: each step turns a checkpoint folder into the next, and finished work is kept.
+
+A folder with its final name is whole. A step that was killed leaves `NAME.part`, from which the
+training steps continue; a step that failed leaves nothing unless it can be continued.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce, singledispatch
+from pathlib import Path
+
+from build.checkpoint import Checkpoint
+from build.steps import Export, Finetune, Pretrain, Quantize, Step, TrainTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Kitchen:
+    """Where steps find what they need: the corpora, the device and the cache of checkpoints."""
+
+    corpus: Path
+    device: str
+    cache: Path
+
+
+def cook(start: Checkpoint, steps: Iterable[Step], kitchen: Kitchen) -> Checkpoint:
+    """Apply the steps in turn; those already done are found in the cache."""
+    return reduce(lambda checkpoint, step: _once(checkpoint, step, kitchen), steps, start)
+
+
+def _once(source: Checkpoint, step: Step, kitchen: Kitchen) -> Checkpoint:
+    target = source.after(step)
+    if target.folder.exists():
+        return target
+    draft = target.folder.with_suffix(".part")
+    draft.mkdir(parents=True, exist_ok=True)
+    try:
+        apply(step, source.folder, draft, kitchen)
+    except BaseException:
+        if not (draft / "resume.pt").exists():
+            shutil.rmtree(draft, ignore_errors=True)
+        raise
+    (draft / "resume.pt").unlink(missing_ok=True)
+    (draft / "lineage.txt").write_text("\n".join(target.lineage) + "\n")
+    draft.rename(target.folder)
+    return target
+
+
+# Torch, transformers and onnx are imported by the step that needs them: `--list` needs none.
+
+
+@singledispatch
+def apply(step: Step, source: Path, target: Path, kitchen: Kitchen) -> None:
+    """Read `source`, fill `target`, change nothing else."""
+    raise NotImplementedError(f"nothing is registered for {type(step).__name__}")
+
+
+@apply.register
+def _(step: TrainTokenizer, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build import pretrain, tokenizer
+
+    sentences = pretrain.sentences(kitchen.corpus)
+    lines = list(tokenizer.balanced(sentences, step.sentences, seed=step.seed))
+    tokenizer.save(tokenizer.train(lines, step.vocabulary), target)
+
+
+@apply.register
+def _(step: Pretrain, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.pretrain import pretrain
+
+    pretrain(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: Finetune, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.finetune import finetune
+
+    finetune(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: Export, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.export import export
+
+    export(step, source, target)
+
+
+@apply.register
+def _(step: Quantize, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.quantize import quantize
+
+    quantize(step, source, target)
