@@ -10,6 +10,7 @@ The tree of everything raised on purpose; each class carries the HTTP status it 
     - InvalidRequest          422
   x ServiceError              we must fix it, or the caller waits
     - Overloaded              429
+    - BadSetting              500
     - BrokenVariant           500
     - NotReady                503
     - Quarantined             503
@@ -82,6 +83,12 @@ class Overloaded(ServiceError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class BadSetting(ServiceError):
+    """A setting asks for what this host does not have; the message names the setting."""
+
+    title = "Bad setting"
 
 
 class BrokenVariant(ServiceError):

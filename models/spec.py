@@ -1,7 +1,7 @@
 """
 Every noun of Kadogo as a frozen value: tasks, answers, manifests, evidence.
 
-`variant.schema.json` is generated from `Variant`; a test keeps the two equal.
+`python -m models.spec` prints `variant.schema.json`; a test keeps file and code equal.
 Knows nothing of files, models, torch or HTTP.
 """
 
@@ -58,7 +58,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # --- answers ---------------------------------------------------------------------------------
 
 
-class Entity(Value, kw_only=True):
+class Entity(Value, frozen=True, kw_only=True):
     """One entity: `text[start:end] == entity.text` in the caller's own string."""
 
     label: str
@@ -68,12 +68,12 @@ class Entity(Value, kw_only=True):
     score: float
 
 
-class LabelScore(Value, kw_only=True):
+class LabelScore(Value, frozen=True, kw_only=True):
     label: str
     score: float
 
 
-class NerAnswer(Value, kw_only=True):
+class NerAnswer(Value, frozen=True, kw_only=True):
     """
     entities  in the order of the text
     tokens    pieces the text became, special tokens not counted
@@ -87,7 +87,7 @@ class NerAnswer(Value, kw_only=True):
     unknown: float
 
 
-class ClassificationAnswer(Value, kw_only=True):
+class ClassificationAnswer(Value, frozen=True, kw_only=True):
     """As `NerAnswer`; `labels` come best first."""
 
     labels: tuple[LabelScore, ...]
@@ -99,7 +99,7 @@ class ClassificationAnswer(Value, kw_only=True):
 Answer = NerAnswer | ClassificationAnswer
 
 
-class Options(Value, kw_only=True):
+class Options(Value, frozen=True, kw_only=True):
     """What a caller may ask of an answer. `top_k` None: every label."""
 
     aggregation: Aggregation = Aggregation.FIRST
@@ -111,7 +111,7 @@ class Options(Value, kw_only=True):
 # --- evidence --------------------------------------------------------------------------------
 
 
-class Interval(Value, kw_only=True):
+class Interval(Value, frozen=True, kw_only=True):
     """A measured mean with its 95 % interval. `n`: the units measured (texts, entities, runs)."""
 
     n: int
@@ -120,14 +120,14 @@ class Interval(Value, kw_only=True):
     high: float
 
 
-class Scores(Value, kw_only=True):
+class Scores(Value, frozen=True, kw_only=True):
     """One metric: the mean over languages, and each language (ISO 639-3)."""
 
     macro: Interval
     languages: dict[str, Interval]
 
 
-class Speed(Value, kw_only=True):
+class Speed(Value, frozen=True, kw_only=True):
     """
     Measured on one core in one interleaved run with the fp32 baseline.
 
@@ -143,7 +143,7 @@ class Speed(Value, kw_only=True):
     resident_bytes: int
 
 
-class Evidence(Value, kw_only=True):
+class Evidence(Value, frozen=True, kw_only=True):
     """
     What was measured, on what, by which command and commit.
 
@@ -167,12 +167,12 @@ class Evidence(Value, kw_only=True):
 # --- manifest --------------------------------------------------------------------------------
 
 
-class File(Value, kw_only=True):
+class File(Value, frozen=True, kw_only=True):
     sha256: str
     bytes: int
 
 
-class Windows(Value, kw_only=True):
+class Windows(Value, frozen=True, kw_only=True):
     """How long texts are read: windows of `tokens` pieces, specials included, sharing `overlap`."""
 
     tokens: Annotated[int, Meta(ge=8)]
@@ -183,7 +183,7 @@ class Windows(Value, kw_only=True):
             raise ValueError(f"overlap {self.overlap} leaves no step in windows of {self.tokens}")
 
 
-class Golden(Value, kw_only=True):
+class Golden(Value, frozen=True, kw_only=True):
     """A text written for the project and the answer the variant gave where it was made."""
 
     text: str
@@ -192,14 +192,14 @@ class Golden(Value, kw_only=True):
     labels: tuple[LabelScore, ...] | None = None
 
 
-class Licence(Value, kw_only=True):
+class Licence(Value, frozen=True, kw_only=True):
     """Of the weights. `sources`: each corpus with its own licence and citation."""
 
     name: str
     sources: tuple[str, ...]
 
 
-class Variant(Value, kw_only=True):
+class Variant(Value, frozen=True, kw_only=True):
     """
     One servable artefact: what `variant.json` says of its folder.
 
@@ -207,7 +207,8 @@ class Variant(Value, kw_only=True):
     parent       the variant it was compressed from; None for a baseline
     multi_label  classification by sigmoid instead of softmax
     files        name -> hash and bytes, for every file but variant.json itself
-    weights      weight elements by stored dtype, e.g. {"float16": 6400000}
+    weights      weight elements by stored dtype, e.g. {"float16": 6400000}, as `weights.census`
+                 counts them: int64 and bool constants are shapes and indices, not weights
     parameters   of the model, however stored
     sparsity     share of the parameters that are exactly zero
     """
@@ -252,3 +253,7 @@ class Variant(Value, kw_only=True):
 def schema() -> dict[str, Any]:
     """The JSON schema of `variant.json`."""
     return msgspec.json.schema(Variant)
+
+
+if __name__ == "__main__":  # python -m models.spec > models/variant.schema.json
+    print(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode())

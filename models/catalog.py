@@ -1,0 +1,204 @@
+"""
+A folder of variants: read them, make each prove itself on this host, keep the bad ones out.
+
+Knows nothing of HTTP or of how variants are made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from models.encode import Window
+from models.errors import BadSetting, BrokenVariant
+from models.pipeline import Pipeline
+from models.runtime import SessionOptions
+from models.spec import FORMAT, Answer, Entity, File, Golden, LabelScore, NerAnswer, Task, Variant
+from models.weights import census as census
+
+MANIFEST = "variant.json"
+SCORE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """
+    variants     that proved themselves, by name
+    quarantined  name -> what is wrong with it
+    manifests    of every folder whose manifest could be read, quarantined ones too
+    """
+
+    variants: dict[str, Pipeline] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)
+    manifests: dict[str, Variant] = field(default_factory=dict)
+
+
+def load(root: Path, options: SessionOptions | None = None) -> Catalog:
+    """
+    Open every variant under `root`; a bad one is quarantined with its reason, the others serve.
+
+    Raises `BadSetting` where there is no such folder, no variant in it, or a setting asks for
+    what this host does not have.
+    """
+    if not root.is_dir():
+        raise BadSetting(f"there is no catalog folder {root}: set KADOGO_CATALOG to one")
+    folders = sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] not in "._")
+    if not any((folder / MANIFEST).exists() for folder in folders):
+        raise BadSetting(
+            f"the catalog {root} holds no variants (folders with a {MANIFEST}): "
+            "build one, or set KADOGO_CATALOG to a folder that has some"
+        )
+    catalog = Catalog()
+    for folder in folders:
+        try:
+            catalog.manifests[folder.name] = read(folder)
+            catalog.variants[folder.name] = open_variant(folder, options)
+        except BrokenVariant as error:
+            catalog.quarantined[folder.name] = str(error)
+    return catalog
+
+
+def read(folder: Path) -> Variant:
+    """The manifest alone, nothing verified. Raises `BrokenVariant` where it is not one."""
+    try:
+        content = (folder / MANIFEST).read_bytes()
+        written = msgspec.json.decode(content, type=_Format).format
+        if written != FORMAT:
+            raise BrokenVariant(f"{MANIFEST} is {written}, this code reads {FORMAT}")
+        variant = msgspec.json.decode(content, type=Variant)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BrokenVariant(f"{MANIFEST} cannot be read: {error}") from error
+    if variant.name != folder.name:
+        raise BrokenVariant(f"{MANIFEST} is of {variant.name}, its folder is called {folder.name}")
+    return variant
+
+
+def open_variant(folder: Path, options: SessionOptions | None = None) -> Pipeline:
+    """
+    Load a variant and check it against its manifest on this very host.
+
+    In turn: the files' hashes, the weights' dtypes, the width of the output, the golden answers.
+    Raises `BrokenVariant` naming the first that differs.
+    """
+    variant = read(folder)
+    _check_files(variant, folder)
+    _check_weights(variant, folder)
+    pipeline = Pipeline.open(variant, folder, options or SessionOptions())
+    try:
+        _check_output(pipeline)
+        _check_golden(pipeline)
+    except BrokenVariant:
+        raise
+    except Exception as error:  # each engine has its own kinds
+        reason = str(error).strip().partition("\n")[0]
+        raise BrokenVariant(f"the model does not run: {reason}") from error
+    return pipeline
+
+
+def describe(folder: Path) -> dict[str, File]:
+    """Hash and bytes of every file in the folder but the manifest, as the manifest lists them."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    described = {}
+    for file in files:
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        name = file.relative_to(folder).as_posix()
+        described[name] = File(sha256=digest, bytes=file.stat().st_size)
+    described.pop(MANIFEST, None)
+    return described
+
+
+def golden(pipeline: Pipeline, texts: Iterable[tuple[str, str]]) -> tuple[Golden, ...]:
+    """Golden answers to write into a manifest, from (text, language) pairs."""
+    pairs = list(texts)
+    answers = pipeline.answer([text for text, _ in pairs])
+    return tuple(
+        Golden(text=text, language=language, entities=_entities(answer), labels=_labels(answer))
+        for (text, language), answer in zip(pairs, answers, strict=True)
+    )
+
+
+class _Format(msgspec.Struct):
+    format: str = "no format"
+
+
+def _check_files(variant: Variant, folder: Path) -> None:
+    try:
+        found = describe(folder)
+    except OSError as error:
+        raise BrokenVariant(f"a file cannot be read: {error}") from error
+    if missing := sorted(variant.files.keys() - found.keys()):
+        raise BrokenVariant(f"files are missing: {', '.join(missing)}")
+    if strange := sorted(found.keys() - variant.files.keys()):
+        raise BrokenVariant(f"files are not in the manifest: {', '.join(strange)}")
+    for name, listed in variant.files.items():
+        if found[name] != listed:
+            raise BrokenVariant(
+                f"{name} is not the file the manifest describes: {found[name].bytes} bytes with "
+                f"sha256 {found[name].sha256[:12]}, listed {listed.bytes} with {listed.sha256[:12]}"
+            )
+
+
+def _check_weights(variant: Variant, folder: Path) -> None:
+    found = census(folder, variant.runtime)
+    if found != variant.weights:
+        raise BrokenVariant(f"weights are stored as {found}, the manifest says {variant.weights}")
+
+
+def _check_output(pipeline: Pipeline) -> None:
+    """Run the longest window, of the vocabulary's last id: both must fit the model's tables."""
+    variant, last = pipeline.variant, pipeline.encoder.vocabulary - 1
+    ids = np.full(variant.windows.tokens, last, np.int64)
+    (logits,) = pipeline.run([Window(ids, 0)])
+    labels = len(variant.labels)
+    expected = (len(ids), labels) if variant.task is Task.NER else (labels,)
+    if logits.shape != expected:
+        raise BrokenVariant(
+            f"the output for one window is {logits.shape}, {labels} labels need {expected}"
+        )
+
+
+def _check_golden(pipeline: Pipeline) -> None:
+    expected = pipeline.variant.golden
+    answers = pipeline.answer([each.text for each in expected])
+    for index, (each, answer) in enumerate(zip(expected, answers, strict=True)):
+        if not _agree(each, answer):
+            raise BrokenVariant(
+                f"golden answer {index} of {len(expected)} ({each.language}) is not reproduced "
+                f"(equal spans and labels, scores within {SCORE_TOLERANCE})"
+            )
+
+
+def _agree(expected: Golden, answer: Answer) -> bool:
+    if isinstance(answer, NerAnswer):
+        wanted = expected.entities
+        return (
+            wanted is not None
+            and [(e.label, e.start, e.end) for e in wanted]
+            == [(e.label, e.start, e.end) for e in answer.entities]
+            and all(map(_near, wanted, answer.entities))
+        )
+    ranked = expected.labels
+    if ranked is None or ranked[0].label != answer.labels[0].label:
+        return False
+    scores = {each.label: each for each in answer.labels}
+    return scores.keys() == {each.label for each in ranked} and all(
+        _near(each, scores[each.label]) for each in ranked
+    )
+
+
+def _near(one: Entity | LabelScore, other: Entity | LabelScore) -> bool:
+    return abs(one.score - other.score) <= SCORE_TOLERANCE
+
+
+def _entities(answer: Answer) -> tuple[Entity, ...] | None:
+    return answer.entities if isinstance(answer, NerAnswer) else None
+
+
+def _labels(answer: Answer) -> tuple[LabelScore, ...] | None:
+    return None if isinstance(answer, NerAnswer) else answer.labels

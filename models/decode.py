@@ -1,0 +1,181 @@
+"""
+Logits in, answers out: entities of a text, or scores of its labels.
+
+Pure numpy. Knows nothing of tokenizers, runtimes or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encode import Encoded, trim
+from models.spec import Aggregation, Entity, LabelScore, OffsetUnit, Options
+
+Floats = NDArray[np.floating[Any]]
+
+OUTSIDE = "O"
+
+
+class _Tag(NamedTuple):
+    """A label read as BIO; without a prefix it continues, as Hugging Face has it."""
+
+    begins: bool
+    kind: str
+    shown: str
+
+
+class _Unit(NamedTuple):
+    """A piece or a word with its label: `first` and `last` are its pieces."""
+
+    label: int
+    score: float
+    first: int
+    last: int
+
+
+def entities(
+    encoded: Encoded, logits: Sequence[Floats], labels: tuple[str, ...], options: Options
+) -> tuple[Entity, ...]:
+    """
+    The entities of a text, in its order.
+
+    `logits`: for each of `encoded.windows`, (tokens, labels) with the specials' rows. Windows are
+    merged before decoding, so no entity is doubled or lost at a seam. Labels, scores and groups
+    are those of Hugging Face's TokenClassificationPipeline, except that words are the
+    tokenizer's own, where theirs guesses them from spaces.
+    """
+    scores = softmax(merge(encoded, logits))
+    units = _units(scores, encoded.words, options.aggregation)
+    groups: Iterable[tuple[str, list[_Unit]]]
+    if options.aggregation is Aggregation.NONE:
+        groups = ((labels[unit.label], [unit]) for unit in units)
+    else:
+        groups = _grouped(units, _tags(labels))
+    found = []
+    for label, members in groups:
+        score = sum(unit.score for unit in members) / len(members)
+        if label == OUTSIDE or score < options.min_score:
+            continue
+        first, last = encoded.offsets[members[0].first], encoded.offsets[members[-1].last]
+        start, end = trim(encoded.text, int(first[0]), int(last[1]))
+        if start < end:
+            text = encoded.text[start:end]
+            found.append(Entity(label=label, start=start, end=end, text=text, score=score))
+    if options.offset_unit is OffsetUnit.UTF16:
+        return tuple(_in_utf16(encoded.text, found))
+    return tuple(found)
+
+
+def label_scores(
+    logits: Sequence[Floats], labels: tuple[str, ...], *, multi_label: bool, options: Options
+) -> tuple[LabelScore, ...]:
+    """
+    Probabilities of the labels, best first, averaged over a text's windows.
+
+    `logits`: (labels,) for each window. The plain mean weighs pieces alike too: the windows of
+    one text are all of one length.
+    """
+    squash = sigmoid if multi_label else softmax
+    scores = squash(np.stack(logits)).mean(axis=0)
+    best = np.argsort(-scores, kind="stable")[: options.top_k]
+    ranked = (LabelScore(label=labels[i], score=float(scores[i])) for i in best)
+    return tuple(each for each in ranked if each.score >= options.min_score)
+
+
+def merge(encoded: Encoded, logits: Sequence[Floats]) -> Floats:
+    """
+    (pieces, labels): each piece from the window in which it is farthest from an edge.
+
+    Windows of one text are equally long, so that is the window whose centre is nearest: each
+    window owns what lies up to halfway to the next one's centre.
+    """
+    windows = encoded.windows
+    room = len(windows[0].ids) - 2
+    owned = []
+    low = 0
+    for index, (window, rows) in enumerate(zip(windows, logits, strict=True)):
+        if index + 1 < len(windows):
+            high = (window.start + windows[index + 1].start + room - 1) // 2 + 1
+        else:
+            high = len(encoded.ids)
+        owned.append(rows[1 + low - window.start : 1 + high - window.start])
+        low = high
+    return owned[0] if len(owned) == 1 else np.concatenate(owned)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Over the last axis."""
+    powers: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores: Floats = powers / powers.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def sigmoid(logits: Floats) -> Floats:
+    return (1 + np.tanh(logits / 2)) / 2  # exp would overflow
+
+
+def _units(scores: Floats, words: NDArray[np.int64], how: Aggregation) -> list[_Unit]:
+    """What gets one label: each piece, or each word by its first, mean or surest piece."""
+    if not len(words):
+        return []
+    if how in (Aggregation.NONE, Aggregation.SIMPLE):
+        firsts = lasts = np.arange(len(words))
+    else:
+        begins = np.flatnonzero(words[1:] != words[:-1]) + 1
+        firsts = np.concatenate(([0], begins))
+        lasts = np.concatenate((begins, [len(words)])) - 1
+    match how:
+        case Aggregation.FIRST:
+            scores = scores[firsts]
+        case Aggregation.AVERAGE:
+            scores = np.add.reduceat(scores, firsts) / (lasts - firsts + 1)[:, None]
+        case Aggregation.MAX:
+            sure = scores.max(axis=1)
+            ranges = zip(firsts, lasts, strict=True)
+            scores = scores[[first + sure[first : last + 1].argmax() for first, last in ranges]]
+    columns = scores.argmax(axis=1), scores.max(axis=1), firsts, lasts
+    return list(map(_Unit._make, zip(*(column.tolist() for column in columns), strict=True)))
+
+
+def _grouped(units: list[_Unit], tags: tuple[_Tag, ...]) -> Iterator[tuple[str, list[_Unit]]]:
+    """
+    Neighbours of one kind, parted where a B- begins anew; an I- after another kind begins one too.
+
+    B-PER I-PER O I-LOC I-LOC B-LOC  ->  PER(2) O(1) LOC(2) LOC(1)
+    """
+    group: list[_Unit] = []
+    for unit in units:
+        tag = tags[unit.label]
+        if group and (tag.begins or tag.kind != tags[group[-1].label].kind):
+            yield tags[group[0].label].shown, group
+            group = []
+        group.append(unit)
+    if group:
+        yield tags[group[0].label].shown, group
+
+
+@lru_cache
+def _tags(labels: tuple[str, ...]) -> tuple[_Tag, ...]:
+    return tuple(
+        _Tag(
+            begins=label.startswith("B-"),
+            kind=label[2:] if label.startswith(("B-", "I-")) else label,
+            shown=label.split("-", 1)[-1],
+        )
+        for label in labels
+    )
+
+
+def _in_utf16(text: str, found: Iterable[Entity]) -> Iterator[Entity]:
+    """The same entities, counted as JavaScript and Java count: two units beyond U+FFFF."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    extra = np.concatenate(([0], np.cumsum(points > 0xFFFF)))
+    for entity in found:
+        start = entity.start + int(extra[entity.start])
+        end = entity.end + int(extra[entity.end])
+        yield Entity(label=entity.label, start=start, end=end, text=entity.text, score=entity.score)

@@ -1,0 +1,111 @@
+"""
+The one path from a text to its answer: encode, run, decode. Serves texts and scores variants.
+
+Knows nothing of HTTP, queues or gold labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.batches import cut
+from models.decode import entities, label_scores
+from models.encode import Encoded, Encoder, Window
+from models.runtime import Session, SessionOptions, open_session
+from models.spec import (
+    Answer,
+    ClassificationAnswer,
+    NerAnswer,
+    Options,
+    Task,
+    Variant,
+)
+
+Floats = NDArray[np.floating[Any]]
+
+TOKENIZER = "tokenizer.json"
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A variant that can answer. Safe to share between threads."""
+
+    variant: Variant
+    encoder: Encoder
+    session: Session
+
+    @classmethod
+    def open(cls, variant: Variant, folder: Path, options: SessionOptions) -> Pipeline:
+        """Load a folder without checking it against the manifest: `catalog.open_variant` does."""
+        encoder = Encoder(folder / TOKENIZER, variant.windows)
+        return cls(variant, encoder, open_session(variant, folder, options))
+
+    def encode(self, text: str) -> Encoded:
+        return self.encoder.encode(text)
+
+    def run(self, windows: Sequence[Window]) -> list[Floats]:
+        """
+        One padded batch through the model; the logits of each window, padding cut off.
+
+        NER: (tokens, labels) with the specials' rows. Classification: (labels,).
+        """
+        lengths = [len(window.ids) for window in windows]
+        ids = np.full((len(windows), max(lengths)), self.encoder.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, window in enumerate(windows):
+            ids[row, : lengths[row]] = window.ids
+            mask[row, : lengths[row]] = 1
+        logits = self.session.run(ids, mask)
+        if self.variant.task is Task.NER:
+            return [rows[:length] for rows, length in zip(logits, lengths, strict=True)]
+        return list(logits)
+
+    def decode(self, encoded: Encoded, logits: Sequence[Floats], options: Options) -> Answer:
+        """The answer to a text; `logits` in the order of `encoded.windows`."""
+        tokens, windows = len(encoded.ids), len(encoded.windows)
+        labels = self.variant.labels
+        if self.variant.task is Task.NER:
+            return NerAnswer(
+                entities=entities(encoded, logits, labels, options),
+                tokens=tokens,
+                windows=windows,
+                unknown=encoded.unknown,
+            )
+        many = self.variant.multi_label
+        return ClassificationAnswer(
+            labels=label_scores(logits, labels, multi_label=many, options=options),
+            tokens=tokens,
+            windows=windows,
+            unknown=encoded.unknown,
+        )
+
+    def answer(
+        self,
+        texts: Sequence[str],
+        options: Options | None = None,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> list[Answer]:
+        """Answer texts in their order, in batches of windows of like length."""
+        encoded = [self.encode(text) for text in texts]
+        windows = [window for each in encoded for window in each.windows]
+        logits = iter(self._run_all(windows, batch_tokens))
+        return [
+            self.decode(each, [next(logits) for _ in each.windows], options or Options())
+            for each in encoded
+        ]
+
+    def _run_all(self, windows: Sequence[Window], batch_tokens: int) -> list[Floats]:
+        lengths = [len(window.ids) for window in windows]
+        groups = cut(lengths, max_items=len(windows), max_padded_tokens=batch_tokens)
+        found: dict[int, Floats] = {}
+        for group in groups:
+            found.update(zip(group, self.run([windows[i] for i in group]), strict=True))
+        return [found[index] for index in range(len(windows))]

@@ -1,0 +1,65 @@
+"""
+What can run a model, and how to open one. Knows no engine until one is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BrokenVariant
+from models.spec import Runtime, Variant
+
+
+class Session(Protocol):
+    """A loaded model. Safe to share between threads."""
+
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(batch, tokens) ids and mask of ones -> (batch, tokens, labels) or (batch, labels)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """
+    How a model uses its host.
+
+    threads         that share one run; one each and as many runs as cores gives most texts/s
+    spinning        whether idle threads burn a core waiting; several sessions then fight for it
+    provider        of onnxruntime; CUDAExecutionProvider where onnxruntime-gpu is installed
+    arena           whether onnxruntime keeps memory it once needed
+    memory_pattern  whether onnxruntime plans memory per input shape; texts differ in length
+    """
+
+    threads: int = 1
+    spinning: bool = False
+    provider: str = "CPUExecutionProvider"
+    arena: bool = False
+    memory_pattern: bool = False
+
+
+def open_session(variant: Variant, folder: Path, options: SessionOptions) -> Session:
+    """
+    Load the variant's weights.
+
+    Raises `BrokenVariant` where they do not load, or torch is asked for and not installed;
+    `BadSetting` where the host lacks the provider.
+    """
+    session: Any
+    match variant.runtime:
+        case Runtime.ONNX:
+            from models.runtime_onnx import OnnxSession as session
+        case Runtime.TORCH:
+            try:
+                from models.runtime_torch import TorchSession as session
+            except ImportError as error:
+                raise BrokenVariant(
+                    f"this is a torch variant and {error.name} is missing: "
+                    "pip install -r requirements/build.txt, or export the variant to ONNX"
+                ) from error
+    opened: Session = session(variant, folder, options)
+    return opened

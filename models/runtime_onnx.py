@@ -1,0 +1,74 @@
+"""
+Runs `model.onnx`. The only file that imports onnxruntime; knows nothing of text or labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from models.errors import BadSetting, BrokenVariant
+from models.runtime import SessionOptions
+from models.spec import Variant
+
+MODEL = "model.onnx"
+_CPU = "CPUExecutionProvider"
+_ONLY_ERRORS = 3
+
+
+class OnnxSession:
+    """A graph with inputs `input_ids`, `attention_mask` and perhaps `token_type_ids`."""
+
+    def __init__(self, variant: Variant, folder: Path, options: SessionOptions) -> None:
+        try:
+            self._session = ort.InferenceSession(
+                folder / MODEL, _onnxruntime_options(options), providers=_providers(options)
+            )
+        except BadSetting:
+            raise
+        except Exception as error:  # onnxruntime's own classes share no closer base
+            reason = str(error).splitlines()[0]
+            raise BrokenVariant(f"{MODEL} does not load: {reason}") from error
+        self._inputs = {each.name for each in self._session.get_inputs()}
+        strange = self._inputs - {"input_ids", "attention_mask", "token_type_ids"}
+        if strange or "input_ids" not in self._inputs:
+            raise BrokenVariant(
+                f"{MODEL} has inputs {sorted(self._inputs)}, "
+                "expected input_ids, attention_mask and at most token_type_ids"
+            )
+        outputs = [each.name for each in self._session.get_outputs()]
+        if "logits" not in outputs:
+            raise BrokenVariant(f"{MODEL} has outputs {outputs}, expected logits")
+
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feed = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.zeros_like(ids)
+        wanted = {name: array for name, array in feed.items() if name in self._inputs}
+        (logits,) = self._session.run(["logits"], wanted)
+        return np.asarray(logits, np.float32)
+
+
+def _providers(options: SessionOptions) -> list[str]:
+    available = ort.get_available_providers()
+    if options.provider not in available:
+        raise BadSetting(
+            f"execution provider {options.provider} is not available here; "
+            f"this onnxruntime has {', '.join(available)}"
+        )
+    return list(dict.fromkeys([options.provider, _CPU]))
+
+
+def _onnxruntime_options(options: SessionOptions) -> ort.SessionOptions:
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = options.threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    chosen.enable_cpu_mem_arena = options.arena
+    chosen.enable_mem_pattern = options.memory_pattern
+    chosen.log_severity_level = _ONLY_ERRORS
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    return chosen
