@@ -18,7 +18,7 @@ from models.spec import Task, Value, Windows
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
-class Purpose(Value, kw_only=True):
+class Purpose(Value, frozen=True, kw_only=True):
     """What a fine-tuned checkpoint is for: the part of a manifest that training decides."""
 
     task: Task

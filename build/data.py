@@ -125,7 +125,7 @@ def detokenise(words: list[str]) -> tuple[str, list[tuple[int, int]]]:
 
 def spans(tags: list[str], offsets: list[tuple[int, int]]) -> tuple[Span, ...]:
     """
-    Entities of BIO tags by seqeval's default rules: an I- that follows nothing of its kind begins one.
+    Entities of BIO tags, as seqeval: an I- that follows nothing of its kind begins one.
 
     tags     B-PER   I-PER    O         I-LOC
     offsets  (0, 4)  (5, 10)  (11, 13)  (14, 18)
@@ -182,7 +182,8 @@ def _find(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
 
 def _lines(file: Path) -> list[str]:
     # Split on "\n" alone: articles hold other line separators.
-    content = lzma.open(file).read() if file.suffix == ".xz" else file.read_bytes()
+    packed = file.read_bytes()
+    content = lzma.decompress(packed) if file.suffix == ".xz" else packed
     lines = content.decode("utf-8").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 

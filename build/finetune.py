@@ -21,7 +21,7 @@ from build import data, training
 from build.checkpoint import TOKENIZER_FILES, Purpose, copy_files, write_purpose
 from build.data import Article, DataError, Sentence, Span
 from build.steps import Finetune
-from models.encode import Encoded, Encoder
+from models.encode import Encoder
 from models.spec import Task, Windows
 
 IGNORED = -100
@@ -95,11 +95,11 @@ def _tagged(
     sentence: Sentence, encoder: Encoder, labels: tuple[str, ...]
 ) -> tuple[list[int], list[int]]:
     encoded = encoder.encode(sentence.text)
-    tags = piece_tags([(int(a), int(b)) for a, b in encoded.offsets], sentence.spans)
-    return [int(i) for i in encoded.ids], [labels.index(tag) for tag in tags]
+    tags = piece_tags(encoded.offsets.tolist(), sentence.spans)
+    return encoded.ids.tolist(), [labels.index(tag) for tag in tags]
 
 
-def piece_tags(offsets: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
+def piece_tags(offsets: Sequence[Sequence[int]], spans: Sequence[Span]) -> list[str]:
     """
     BIO tags of pieces: a piece belongs to the entity it begins in.
 
@@ -142,8 +142,7 @@ def _classes(step: Finetune, corpus: Path, encoder: Encoder) -> tuple[tuple[str,
 
 
 def _window_ids(article: Article, encoder: Encoder) -> list[list[int]]:
-    encoded: Encoded = encoder.encode(article.text)
-    return [[int(i) for i in window.ids[1:-1]] for window in encoded.windows]
+    return [window.ids[1:-1].tolist() for window in encoder.encode(article.text).windows]
 
 
 # --- batches ----------------------------------------------------------------------------------
@@ -165,17 +164,17 @@ def _batches(step: Finetune, count: int, example: Any, encoder: Encoder) -> tupl
 
     # All epochs are laid out at once: a few million small integers, and resuming is an index.
     plan = [group for number in range(step.epochs) for group in epoch(number)]
-    bos, eos, pad = encoder.bos_id, encoder.eos_id, encoder.pad_id
+    opening, closing = encoder.encode("").windows[0].ids.tolist()
 
     def batch(number: int) -> training.Batch:
         group = plan[number]
-        ids = [[bos, *row, eos] for row, _ in group]
+        ids = [[opening, *row, closing] for row, _ in group]
         if step.task is Task.NER:
             labels = training.pad([[IGNORED, *tags, IGNORED] for _, tags in group], IGNORED)
         else:
             labels = torch.tensor([tags[0] for _, tags in group])
         return {
-            "input_ids": training.pad(ids, pad),
+            "input_ids": training.pad(ids, encoder.pad_id),
             "attention_mask": training.pad([[1] * len(row) for row in ids], 0),
             "labels": labels,
         }

@@ -36,7 +36,7 @@ def pretrain(step: Pretrain, source: Path, target: Path, corpus: Path, device: s
     rows = ids[: len(ids) // body * body].reshape(-1, body)
     order = np.random.default_rng(step.seed).permutation(len(rows))
     size = max(1, step.batch_tokens // step.window)
-    mask_id = tokenizer.token_to_id(MASK)
+    mask_id = tokenizer.get_vocab()[MASK]
 
     def batch(number: int) -> training.Batch:
         chosen = order[np.arange(number * size, (number + 1) * size) % len(order)]
@@ -97,7 +97,7 @@ def masked(rows: np.ndarray, mask_id: int, share: float, *, seed: int) -> traini
 
 
 def _loss(network: torch.nn.Module, batch: training.Batch) -> torch.Tensor:
-    model: XLMRobertaForMaskedLM = network  # type: ignore[assignment]
+    model: XLMRobertaForMaskedLM = network
     # No attention mask: rows are full, and without one the fastest attention is taken.
     hidden = model.roberta(batch["input_ids"]).last_hidden_state
     wanted = batch["labels"] != IGNORED

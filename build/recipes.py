@@ -10,7 +10,7 @@ NEWS_LANGUAGES = ("amh", "hau", "ibo", "orm", "pcm", "run", "som", "swa", "tir",
 
 # The shape fits two baselines at 16 bits and their int8 variants into 45 MB of git.
 ENCODER = (TrainTokenizer(), Pretrain())
-NER = (*ENCODER, Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=8))
+NER = (*ENCODER, Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=5))
 NEWS = (
     *ENCODER,
     Finetune(task=Task.CLASSIFICATION, languages=NEWS_LANGUAGES, epochs=4, overlap=0),

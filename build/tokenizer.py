@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 # XLM-RoBERTa's specials in its order; <mask> comes last in the vocabulary.
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -90,7 +98,9 @@ def save(trained: Tokenizer, folder: Path) -> None:
     compact = json.dumps(json.loads(trained.to_str()), ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(compact, encoding="utf-8")
     names = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "unk": "<unk>"}
-    config = {f"{role}_token": piece for role, piece in {**names, "pad": "<pad>", "mask": MASK}.items()}
+    config: dict[str, str | int] = {
+        f"{role}_token": piece for role, piece in {**names, "pad": "<pad>", "mask": MASK}.items()
+    }
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
 

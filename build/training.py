@@ -46,12 +46,16 @@ def fit(
     resume  a file written every few minutes; if it exists the run continues from it
     """
     network.to(device).train()
-    optimizer = torch.optim.AdamW(_groups(network, weight_decay), lr=peak, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = torch.optim.AdamW(
+        _groups(network, weight_decay), lr=peak, betas=(0.9, 0.98), eps=1e-6
+    )
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule.linear(step, warmup=int(warmup * steps), total=steps)
     )
     first = _load(resume, network, optimizer, rate, device)
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=title, unit="step", mininterval=5)
+    bar = tqdm(
+        range(first, steps), initial=first, total=steps, desc=title, unit="step", mininterval=5
+    )
     saved = started = time.monotonic()
     tokens = 0
     smooth = None
@@ -61,7 +65,7 @@ def fit(
         inputs = {name: tensor.to(device) for name, tensor in batch(step).items()}
         with autocast(device):
             value = loss(network, inputs)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
         rate.step()
@@ -113,7 +117,10 @@ def _groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any
     """Vectors (biases, layer norms) do not decay; matrices do."""
     decayed = [p for p in network.parameters() if p.requires_grad and p.dim() > 1]
     free = [p for p in network.parameters() if p.requires_grad and p.dim() <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
 
 
 def _save(file: Path, network: Any, optimizer: Any, rate: Any, step: int) -> None:

@@ -1,0 +1,81 @@
+# `make help` lists the targets. Everything installs itself into .venv first.
+
+PYTHON ?= python3
+# PyTorch's CPU wheels are a tenth the size: make test TORCH_INDEX=<index from pytorch.org>
+TORCH_INDEX ?=
+HOST ?= 127.0.0.1
+PORT ?= 3000
+# Where the corpora are (docs/data.md); only `make build` and `make test-data` need them.
+DATA ?= ../shared/data
+ARGS ?=
+
+export BENTOML_DO_NOT_TRACK := True
+export TOKENIZERS_PARALLELISM := false
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-data check format build loadtest bench image lock clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+serve: .venv/.serve ## serve the embedded models on 127.0.0.1:3000
+	$(BIN)/bentoml serve service.app:Kadogo --host $(HOST) --port $(PORT)
+
+test: .venv/.test ## every test that needs no corpora
+	$(BIN)/python -m pytest $(ARGS)
+
+test-data: .venv/.test ## the tests that read the corpora in DATA
+	KADOGO_TEST_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m data $(ARGS)
+
+check: .venv/.test ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/.test ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
+	$(BIN)/python -m build $(ARGS) --data $(DATA)
+
+loadtest: .venv/.loadtest ## compare the variants of a running server under Locust
+	$(BIN)/python -m loadtest $(ARGS)
+
+bench: .venv/.test ## speed ratios from one interleaved run on this machine
+	$(BIN)/python -m build bench $(ARGS)
+
+image: .venv/.serve ## a Bento, and a container of it with docker, podman or buildah
+	deploy/image.sh
+
+lock: .venv/.test ## resolve requirements/*.in into pinned requirements/*.txt
+	requirements/lock.sh
+
+clean: ## remove what the targets above made; trained checkpoints in .cache stay
+	rm -rf .venv reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Kadogo needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.serve: requirements/serve.txt | .venv/bin/python
+	$(INSTALL) -r requirements/serve.txt
+	touch $@
+
+.venv/.loadtest: requirements/loadtest.txt | .venv/bin/python
+	$(INSTALL) -r requirements/loadtest.txt
+	touch $@
+
+.venv/.build: requirements/serve.txt requirements/build.txt | .venv/bin/python
+	$(INSTALL) $(TORCH) -r requirements/serve.txt -r requirements/build.txt
+	touch $@
+
+.venv/.test: $(wildcard requirements/*.txt) | .venv/bin/python
+	$(INSTALL) $(TORCH) $(foreach file,serve build loadtest test,-r requirements/$(file).txt)
+	touch $@ .venv/.serve .venv/.build .venv/.loadtest

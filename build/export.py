@@ -1,0 +1,252 @@
+"""
+A fine-tuned checkpoint to one ONNX file, compared with its torch original before it is kept.
+
+Standard operators only (opset 21), so that any runtime reads it; knows nothing of quantization.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import GraphProto, ModelProto, helper, numpy_helper
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from build.checkpoint import TOKENIZER_FILES, Purpose, copy_files, read_purpose
+from build.errors import BuildError
+from build.steps import Export
+from models.spec import Task
+
+OPSET = 21
+MODEL = "model.onnx"
+PARITY = "parity.json"
+TOLERANCE = 1e-4
+CARRIED = ("config.json", "task.json", "classes.json", *TOKENIZER_FILES)
+# Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
+LARGEST_FILE = 1_900_000_000
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+AUTO: dict[Task, Any] = {
+    Task.NER: AutoModelForTokenClassification,
+    Task.CLASSIFICATION: AutoModelForSequenceClassification,
+}
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """Largest difference of a logit to the torch original, over `batches` of (texts, tokens)."""
+
+    logits: float
+    batches: tuple[tuple[int, int], ...]
+
+
+def export(step: Export, source: Path, target: Path) -> None:
+    """
+    Fill `target` with model.onnx, the tokenizer, task.json and parity.json.
+
+    weights="float16" rounds the weights first: the rounded network is then the model, and what
+    parity is measured against. Raises BuildError where the two differ by more than 1e-4.
+    """
+    purpose = read_purpose(source)
+    network = load(source, purpose)
+    if step.weights == "float16":
+        round_to_half(network)
+    elif step.weights != "float32":
+        raise BuildError(f"weights are exported as float32 or float16, not {step.weights}")
+    model = trace(network)
+    if step.weights == "float16":
+        store_as_half(model.graph)
+    save(model, target)
+    copy_files(source, target, CARRIED)
+    parity = compare(network, target / MODEL, purpose)
+    if not parity.logits < TOLERANCE:
+        raise BuildError(
+            f"exported logits differ from torch by {parity.logits:.2g}, more than {TOLERANCE}"
+        )
+    (target / PARITY).write_bytes(msgspec.json.encode(parity))
+
+
+def load(source: Path, purpose: Purpose) -> Any:
+    """The torch network in float32, ready to run. Raises BuildError where windows do not fit."""
+    network = AUTO[purpose.task].from_pretrained(
+        source, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )
+    room = longest_window(network.config)
+    if purpose.windows.tokens > room:
+        raise BuildError(
+            f"windows of {purpose.windows.tokens} tokens pass the network's {room} positions"
+        )
+    return network.eval()
+
+
+def longest_window(config: Any) -> int:
+    """XLM-R counts positions from the padding id on: the first two of 514 are never a token's."""
+    return int(config.max_position_embeddings) - int(config.pad_token_id) - 1
+
+
+# --- graph ------------------------------------------------------------------------------------
+
+
+class _Logits(torch.nn.Module):
+    """
+    The network as the graph has it: ids and mask in, logits out.
+
+    The mask is widened here because transformers' own way traces to a forest of shape nodes, and
+    the only token type there is becomes a constant.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        blocked = torch.finfo(torch.float32).min
+        wide = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * blocked
+        types = torch.zeros((1, 1), dtype=torch.int64)
+        return self.network(
+            input_ids=input_ids, attention_mask=wide, token_type_ids=types
+        ).logits
+
+
+def trace(network: Any) -> ModelProto:
+    """An ONNX model with inputs input_ids, attention_mask (batch, tokens) int64."""
+    ids = torch.full((2, 8), 5)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Logits(network).eval(),
+            (ids, torch.ones_like(ids)),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+            verbose=False,
+        )
+    assert program is not None  # None only where a file was asked for
+    model: ModelProto = program.model_proto
+    _plain(model.graph)
+    return model
+
+
+def _plain(graph: GraphProto) -> None:
+    """Drop what tracing leaves behind: the torch source of every node, shapes of every value."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+    # del graph.value_info[:]
+    del graph.metadata_props[:]
+
+
+def save(model: ModelProto, folder: Path) -> None:
+    """Write model.onnx, with model.onnx.data beside it where one file would be too large."""
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST_FILE
+    onnx.save(
+        model,
+        folder / MODEL,
+        save_as_external_data=large,
+        location=f"{MODEL}.data",
+        all_tensors_to_one_file=True,
+    )
+
+
+# --- 16 bits ----------------------------------------------------------------------------------
+
+
+def round_to_half(network: Any) -> None:
+    """Round every weight to the nearest 16-bit number, in place."""
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.copy_(weight.half().float())
+
+
+def store_as_half(graph: GraphProto) -> None:
+    """
+    Store every weight that 16 bits hold exactly in 16 bits, each with a Cast back to 32.
+
+    onnxruntime folds the casts when it loads, so runs are those of a float32 file.
+    """
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
+            continue
+        weights = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = weights.astype(np.float16)
+        if not np.array_equal(halves.astype(np.float32), weights):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
+        casts.append(
+            helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+# --- parity -----------------------------------------------------------------------------------
+
+
+def compare(network: Any, file: Path, purpose: Purpose) -> Parity:
+    """
+    Run torch and the file on random pieces: single texts, batches, padding, the longest window.
+
+    Padding's own logits are not compared: nobody reads them.
+    """
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    shapes = []
+    for ids, mask in _batches(network.config, purpose.windows.tokens):
+        feed = {"input_ids": ids, "attention_mask": mask}
+        (found,) = session.run(["logits"], feed)
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
+            expected = network(**tensors).logits.numpy()
+        if purpose.task is Task.NER:
+            found, expected = found[mask == 1], expected[mask == 1]
+        worst = max(worst, float(np.abs(found - expected).max(initial=0.0)))
+        shapes.append((ids.shape[0], ids.shape[1]))
+    return Parity(logits=worst, batches=tuple(shapes))
+
+
+def _batches(config: Any, longest: int) -> Iterator[tuple[Ints, Ints]]:
+    chance = np.random.default_rng(1)
+    pad = int(config.pad_token_id)
+    for texts, tokens in ((1, 2), (1, 23), (3, min(40, longest)), (5, 16), (2, longest)):
+        ids = chance.integers(pad + 1, config.vocab_size, (texts, tokens))
+        mask = np.ones_like(ids)
+        for row in range(1, texts):
+            end = int(chance.integers(2, tokens + 1))
+            ids[row, end:], mask[row, end:] = pad, 0
+        yield ids, mask
+
+
+class _quiet:
+    """Silences one logger for a while: exporting warns of packages that are not ours to install."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)
+
+
+def operators(file: Path) -> Counter[str]:
+    """How many nodes of each kind the file has."""
+    return Counter(node.op_type for node in onnx.load(file, load_external_data=False).graph.node)

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Resolve the .in files into pinned .txt files. pip-compile is the console script on purpose:
+# `python -m piptools` would import our own folder named build.
+set -euo pipefail
+cd "$(dirname "$0")"
+for name in serve build loadtest test; do
+  ../.venv/bin/pip-compile --quiet --upgrade --no-header --strip-extras --annotation-style line \
+    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file "$name.txt" "$name.in"
+  # A CPU build's local version tag would tie the pin to one index.
+  sed -i -E 's/^([A-Za-z0-9_.-]+==[^ +]+)\+[a-z0-9.]+/\1/' "$name.txt"
+done
