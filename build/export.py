@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,7 @@ class _Logits(torch.nn.Module):
         blocked = torch.finfo(torch.float32).min
         wide = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * blocked
         types = torch.zeros((1, 1), dtype=torch.int64)
-        return self.network(
-            input_ids=input_ids, attention_mask=wide, token_type_ids=types
-        ).logits
+        return self.network(input_ids=input_ids, attention_mask=wide, token_type_ids=types).logits
 
 
 def trace(network: Any) -> ModelProto:
@@ -139,13 +138,16 @@ def trace(network: Any) -> ModelProto:
 
 
 def _plain(graph: GraphProto) -> None:
-    """Drop what tracing leaves behind: the torch source of every node, shapes of every value."""
+    """
+    Drop the torch source of every node.
+
+    Shapes of values stay: onnxruntime fuses SkipLayerNormalization only where it knows them.
+    """
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in (*graph.input, *graph.output):
+    for value in (*graph.input, *graph.output, *graph.value_info):
         del value.metadata_props[:]
-    # del graph.value_info[:]
     del graph.metadata_props[:]
 
 
@@ -189,7 +191,9 @@ def store_as_half(graph: GraphProto) -> None:
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
         casts.append(
-            helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT)
+            helper.make_node(
+                "Cast", [tensor.name], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT
+            )
         )
     nodes = [*casts, *graph.node]
     del graph.node[:]
@@ -233,18 +237,16 @@ def _batches(config: Any, longest: int) -> Iterator[tuple[Ints, Ints]]:
         yield ids, mask
 
 
-class _quiet:
-    """Silences one logger for a while: exporting warns of packages that are not ours to install."""
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
-
-    def __enter__(self) -> None:
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Silence one logger: exporting warns of packages that are not ours to install."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def operators(file: Path) -> Counter[str]:
