@@ -1,0 +1,186 @@
+"""
+Our own routes: ner, classify, variants, status, health, metrics and docs, as one Starlette app.
+
+Knows nothing of BentoML's service: `app.py` puts this app in front of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Lifespan
+
+from models.errors import KadogoError, NotReady
+from models.spec import Task
+from service import metrics, openapi
+from service.edge import JSON, Caller, Outcome, Post, as_response, problem, request_id_of
+from service.lane import Answered, Lane, Lanes, Leaving
+from service.schemas import (
+    Ask,
+    ClassificationReply,
+    NerReply,
+    Reply,
+    State,
+    Timing,
+    VariantList,
+    read_ask,
+    texts_of,
+)
+from service.settings import Settings
+
+PATHS = {Task.NER: "/v1/ner", Task.CLASSIFICATION: "/v1/classify"}
+REPLIES: dict[Task, type[Reply]] = {
+    Task.NER: NerReply,
+    Task.CLASSIFICATION: ClassificationReply,
+}
+
+
+def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """The app. Whoever calls it starts the lanes and closes them, here or in `lifespan`."""
+    hot: list[BaseRoute] = [
+        Route(path, answers.endpoint(task), methods=["POST"]) for task, path in PATHS.items()
+    ]
+    return Starlette(
+        routes=hot + Pages(answers.lanes).routes(),
+        exception_handlers={HTTPException: problem, KadogoError: problem, Exception: problem},
+        lifespan=lifespan,
+    )
+
+
+class Answers:
+    """From what was asked to what is replied; HTTP and BentoML's client share it."""
+
+    def __init__(self, lanes: Lanes, settings: Settings) -> None:
+        self.lanes = lanes
+        self.deadline_s = settings.deadline_ms / 1000
+        self._settings = settings
+
+    async def reply(
+        self, task: Task, ask: Ask, *, started: float, leaving: Leaving | None = None
+    ) -> Reply:
+        """
+        The answer to `ask`, which came at `started` (`perf_counter`).
+
+        Raises a `KadogoError`; `CallerLeft` when `leaving()` has returned.
+        """
+        settings = self._settings
+        lane = self.lanes.choose(task, ask.variant)
+        texts = texts_of(ask, max_inputs=settings.max_inputs, max_text=settings.max_text)
+        answered = await lane.answer(
+            texts, ask.parameters, deadline=started + self.deadline_s, leaving=leaving
+        )
+        return _reply(lane, answered, perf_counter() - started)
+
+    def endpoint(self, task: Task) -> Post:
+        async def answer(body: bytes, caller: Caller) -> Outcome:
+            ask = read_ask(body)
+            reply = await self.reply(task, ask, started=caller.started, leaving=caller.left)
+            return _outcome(reply)
+
+        return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
+
+
+def _reply(lane: Lane, answered: Answered, total_s: float) -> Reply:
+    variant = lane.variant
+    return REPLIES[variant.task](
+        task=variant.task,
+        variant=variant.name,
+        digest=lane.digest,
+        results=answered.answers,
+        timing_ms=Timing(
+            queue=_ms(answered.queue_s),
+            encode=_ms(answered.encode_s),
+            model=_ms(answered.model_s),
+            total=_ms(total_s),
+        ),
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _outcome(reply: Reply) -> Outcome:
+    took = reply.timing_ms
+    timing = (
+        f"queue;dur={took.queue}, encode;dur={took.encode}, "
+        f"model;dur={took.model}, total;dur={took.total}"
+    )
+    headers = [
+        (b"content-type", JSON),
+        (b"x-variant", reply.variant.encode()),
+        (b"server-timing", timing.encode()),
+    ]
+    return Outcome(200, msgspec.json.encode(reply), headers, reply.variant)
+
+
+class Pages:
+    """Everything that is only read."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._openapi = openapi.document()
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/v1/variants", self._get(self._variants)),
+            Route("/v1/variants/{name}", self._get(self._variant)),
+            Route("/v1/status", self._get(self._status)),
+            Route("/livez", self._alive),
+            Route("/healthz", self._alive),
+            Route("/readyz", self._ready),
+            Route("/metrics", self._metrics),
+            Route("/openapi.json", self._openapi_json),
+            Route("/docs", self._docs),
+            Mount("/docs/assets", StaticFiles(directory=openapi.assets(), check_dir=False)),
+            Route("/", self._root),
+        ]
+
+    def _get(self, read: Callable[[Request], object]) -> Callable[[Request], object]:
+        """A route whose answer is a value, as JSON."""
+
+        async def got(request: Request) -> Response:
+            body = msgspec.json.encode(read(request))
+            outcome = Outcome(200, body, [(b"content-type", JSON)])
+            return as_response(outcome, request_id_of(request.scope["headers"]))
+
+        return got
+
+    def _variants(self, _: Request) -> object:
+        return VariantList(variants=self._lanes.summaries())
+
+    def _variant(self, request: Request) -> object:
+        return self._lanes.detail(request.path_params["name"])
+
+    def _status(self, _: Request) -> object:
+        return self._lanes.status()
+
+    async def _alive(self, _: Request) -> Response:
+        return PlainTextResponse("\n")
+
+    async def _ready(self, _: Request) -> Response:
+        if self._lanes.state is not State.READY:
+            raise NotReady(self._lanes.reason or f"the server is {self._lanes.state}")
+        return PlainTextResponse("\n")
+
+    async def _metrics(self, _: Request) -> Response:
+        exposition = await asyncio.to_thread(metrics.exposition)
+        return Response(exposition, media_type=metrics.CONTENT_TYPE_LATEST)
+
+    async def _openapi_json(self, _: Request) -> Response:
+        return Response(self._openapi, media_type=JSON.decode())
+
+    async def _docs(self, _: Request) -> Response:
+        return HTMLResponse(openapi.PAGE)
+
+    async def _root(self, _: Request) -> Response:
+        return RedirectResponse("docs")

@@ -1,0 +1,162 @@
+"""
+The BentoML service: what is started, in which order it stops, and who answers which path.
+
+Knows nothing of texts or models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import bentoml
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from models.spec import Task
+from service import metrics, native
+from service.api import Answers, build
+from service.edge import BoundedBody
+from service.lane import Lanes
+from service.native import NativeAsk, NativeReply
+from service.schemas import State
+from service.settings import Settings
+
+logger = logging.getLogger("kadogo")
+
+# What BentoML itself answers even on the fast path: its client's schema and the native methods.
+BENTOML_PATHS = frozenset({"/ner", "/classify", "/schema.json", "/docs.json"})
+# How long a thread may keep the interpreter from the event loop, in seconds. Model threads give
+# it up inside onnxruntime; between runs they hold it for tens of microseconds, and Python's
+# default of 5 ms is longer than a whole answer of a small variant.
+SWITCH_S = 0.0005
+
+
+class Front:
+    """
+    The ASGI app on the fast path: our routes by themselves, the rest through BentoML's layers.
+
+    BentoML labels its metrics with raw paths, so it sees only those it knows.
+    """
+
+    def __init__(self, ours: ASGIApp, bentos: ASGIApp) -> None:
+        self._ours = ours
+        self._bentos = bentos
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in BENTOML_PATHS:
+            await self._ours(scope, receive, send)
+        else:
+            await self._bentos(scope, receive, send)
+
+
+def service_options(ours: Starlette, *, fast: bool) -> dict[str, Any]:
+    """
+    Keywords for `@bentoml.service` that put `ours` in front of BentoML's app.
+
+    None where BentoML no longer has the (internal) hook, or `fast` is not wanted: then `ours`
+    must be mounted instead, with the same handlers and BentoML's cost a request.
+    """
+    if not fast:
+        return {}
+    try:
+        from _bentoml_sdk.service import Service
+    except ImportError:
+        Service = None
+    accepted = inspect.signature(bentoml.service).parameters
+    if not hasattr(Service, "to_asgi") or "service_class" not in accepted:
+        logger.warning("this BentoML has no service_class hook: requests take the slower way")
+        return {}
+
+    class Fast(Service):
+        def to_asgi(self, is_main: bool = True) -> ASGIApp:
+            return Front(ours, super().to_asgi(is_main=is_main))
+
+    return {"service_class": Fast}
+
+
+def stay_untracked() -> None:
+    """BentoML sends no usage data, unless BENTOML_DO_NOT_TRACK says otherwise."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    with contextlib.suppress(ImportError, AttributeError):
+        # The command line has asked already, before this file was imported.
+        from bentoml._internal.utils.analytics import usage_stats
+
+        usage_stats.do_not_track.cache_clear()
+
+
+stay_untracked()
+settings = Settings.from_env()
+lanes = Lanes(settings)
+answers = Answers(lanes, settings)
+ours = build(answers)
+options = service_options(ours, fast=settings.fast_path)
+
+
+@bentoml.service(
+    name="kadogo",
+    workers=settings.workers,
+    traffic={"timeout": settings.deadline_ms / 1000 + 5},
+    metrics={"enabled": False},  # its labels are raw paths; /metrics is ours
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+    **options,
+)
+class Kadogo:
+    """Named entities and topics of texts in African languages. The whole API: /docs."""
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Begin to load; /readyz says when that is done."""
+        sys.setswitchinterval(SWITCH_S)
+        metrics.forget_the_dead()
+        unready_before_exit(lanes, settings.drain_s)
+        lanes.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Every accepted request has been answered by now."""
+        await lanes.close()
+
+    async def __is_ready__(self) -> bool:
+        return lanes.state is State.READY
+
+    @bentoml.api(input_spec=NativeAsk, output_spec=NativeReply)
+    async def ner(self, **ask: Any) -> Any:
+        """People, places, organisations and dates in texts."""
+        return await native.reply(answers, Task.NER, ask)
+
+    @bentoml.api(input_spec=NativeAsk, output_spec=NativeReply)
+    async def classify(self, **ask: Any) -> Any:
+        """The topic of texts."""
+        return await native.reply(answers, Task.CLASSIFICATION, ask)
+
+
+Kadogo.add_asgi_middleware(BoundedBody, max_body=settings.max_body)
+if not options:
+    Kadogo.mount_asgi_app(ours, path="/")
+
+
+def unready_before_exit(lanes: Lanes, drain_s: float) -> None:
+    """
+    At SIGTERM say "not ready", and only `drain_s` later let the server close its door.
+
+    uvicorn has set its handler by now; ours goes before it and calls it when the time has come.
+    """
+    loop = asyncio.get_running_loop()
+    close_door = signal.getsignal(signal.SIGTERM)
+
+    def drain() -> None:
+        lanes.drain()
+        if callable(close_door):
+            loop.call_later(drain_s, close_door, signal.SIGTERM, None)
+
+    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+        # Not in the main thread, as in a test: there is no signal to come.
+        loop.add_signal_handler(signal.SIGTERM, drain)

@@ -1,0 +1,301 @@
+"""
+Where HTTP ends and values begin: bodies within limits, request ids, errors as RFC 9457 problems.
+
+Knows nothing of variants or BentoML. Neither an error's answer nor a log line repeats a text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import (
+    DeadlineExceeded,
+    KadogoError,
+    NotReady,
+    Overloaded,
+    TooLarge,
+    UnsupportedContent,
+)
+from service import metrics
+from service.batch import CallerLeft
+from service.schemas import FieldsInvalid, Problem
+
+logger = logging.getLogger("kadogo")
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+# nginx's number for a request whose caller left before the answer; only metrics see it.
+CALLER_LEFT = 499
+# What a caller of a server that is starting or stopping is told to wait.
+NOT_READY_RETRY_S = 1.0
+
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_JSON_TYPE = re.compile(
+    rb"""application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset="?utf-?8"?\s*)?""", re.IGNORECASE
+)
+
+
+class Caller(NamedTuple):
+    """Who asks: the request's id, when it came (`perf_counter`), and the way to hear of leaving."""
+
+    request_id: bytes
+    started: float
+    receive: Receive
+
+    async def left(self) -> None:
+        """Returns when the caller has hung up."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class Outcome(NamedTuple):
+    """What is sent, and which variant it is counted under."""
+
+    status: int
+    body: bytes
+    headers: Headers
+    variant: str = "none"
+
+
+class Post:
+    """
+    An ASGI endpoint for `POST` of one JSON body: bytes in, `Outcome` out, errors as problems.
+
+    A plain ASGI callable on purpose: a route of such costs no request object, no response object
+    and no middleware of its own.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[bytes, Caller], Awaitable[Outcome]],
+        *,
+        task: str,
+        max_body: int,
+        deadline_s: float,
+    ) -> None:
+        self._answer = answer
+        self._task = task
+        self._max_body = max_body
+        self._deadline_s = deadline_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = Caller(request_id_of(scope["headers"]), perf_counter(), receive)
+        try:
+            outcome = await self._outcome(scope["headers"], caller)
+        except CallerLeft:
+            metrics.rejected("caller_left")
+            outcome = Outcome(CALLER_LEFT, b"", [])
+        else:
+            await _send(send, outcome, caller.request_id)
+        metrics.requested(
+            task=self._task,
+            variant=outcome.variant,
+            status=outcome.status,
+            seconds=perf_counter() - caller.started,
+        )
+
+    async def _outcome(self, headers: Headers, caller: Caller) -> Outcome:
+        try:
+            check_content(headers, self._max_body)
+            async with asyncio.timeout(self._deadline_s):
+                body = await read_body(caller.receive, self._max_body)
+                return await self._answer(body, caller)
+        except TimeoutError:
+            late = DeadlineExceeded(f"no answer within {self._deadline_s:g} seconds")
+            return refused(late, caller.request_id)
+        except KadogoError as error:
+            return refused(error, caller.request_id)
+        except CallerLeft:
+            raise
+        except Exception as error:
+            log_unforeseen(error, caller.request_id)
+            return refused(error, caller.request_id)
+
+
+async def _send(send: Send, outcome: Outcome, request_id: bytes) -> None:
+    headers = [
+        (b"content-length", b"%d" % len(outcome.body)),
+        (b"x-request-id", request_id),
+        *outcome.headers,
+    ]
+    await send({"type": "http.response.start", "status": outcome.status, "headers": headers})
+    await send({"type": "http.response.body", "body": outcome.body})
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The caller's X-Request-ID if it is safe to repeat, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8).encode()
+
+
+def check_content(headers: Iterable[tuple[bytes, bytes]], max_body: int) -> None:
+    """
+    Refuse by the headers alone what is not JSON or says it is too large.
+
+    No content type at all passes for JSON. Raises `UnsupportedContent`, `TooLarge`.
+    """
+    for name, value in headers:
+        if name == b"content-type":
+            if value != JSON and not _JSON_TYPE.fullmatch(value):
+                raise UnsupportedContent("send JSON in UTF-8, as Content-Type: application/json")
+        elif name == b"content-encoding":
+            if value.lower() != b"identity":
+                raise UnsupportedContent("send the body as it is, without a Content-Encoding")
+        elif name == b"content-length" and value.isdigit() and int(value) > max_body:
+            raise _too_large(max_body)
+
+
+async def read_body(receive: Receive, max_body: int) -> bytes:
+    """
+    The whole body. Stops as soon as it is beyond `max_body` bytes, whatever its headers said.
+
+    Raises `TooLarge`; `CallerLeft` when the connection closes first.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_body:
+            raise _too_large(max_body)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts) if len(parts) > 1 else part
+
+
+def _too_large(max_body: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {max_body} bytes; send fewer or shorter texts")
+
+
+def refused(error: Exception, request_id: bytes) -> Outcome:
+    """The problem an error becomes; one we did not foresee tells the caller nothing of itself."""
+    if isinstance(error, HTTPException):
+        return _refused_by_starlette(error, request_id)
+    if not isinstance(error, KadogoError):
+        metrics.rejected("internal")
+        detail = "something we did not foresee; the log has it under this request id"
+        return _problem(500, "internal", KadogoError.title, detail, request_id)
+    reason = error.title.lower().replace(" ", "_")
+    metrics.rejected(reason)
+    wait_s = _wait_s(error)
+    outcome = _problem(
+        error.status,
+        reason,
+        error.title,
+        str(error),
+        request_id,
+        retry_after_ms=None if wait_s is None else math.ceil(wait_s * 1000),
+        errors=error.errors if isinstance(error, FieldsInvalid) else None,
+    )
+    if wait_s is not None:
+        outcome.headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
+    return outcome
+
+
+def _refused_by_starlette(error: HTTPException, request_id: bytes) -> Outcome:
+    """No such path, or not with this method."""
+    reason = {404: "unknown_path", 405: "wrong_method"}.get(error.status_code, "bad_request")
+    metrics.rejected(reason)
+    allow = (error.headers or {}).get("Allow")
+    detail = {
+        "unknown_path": "there is nothing here; /docs shows what there is",
+        "wrong_method": f"this path answers {allow}",
+    }.get(reason, error.detail)
+    outcome = _problem(error.status_code, reason, error.detail, detail, request_id)
+    if allow:
+        outcome.headers.append((b"allow", allow.encode()))
+    return outcome
+
+
+def _wait_s(error: KadogoError) -> float | None:
+    """Seconds after which it is worth asking again, where we know."""
+    if isinstance(error, Overloaded):
+        return error.retry_after_s
+    return NOT_READY_RETRY_S if isinstance(error, NotReady) else None
+
+
+def _problem(
+    status: int, reason: str, title: str, detail: str, request_id: bytes, **more: Any
+) -> Outcome:
+    problem = Problem(
+        type=f"urn:kadogo:problem:{reason}",
+        title=title,
+        status=status,
+        detail=detail,
+        request_id=request_id.decode(),
+        **more,
+    )
+    return Outcome(status, msgspec.json.encode(problem), [(b"content-type", PROBLEM)])
+
+
+def log_unforeseen(error: Exception, request_id: bytes) -> None:
+    """Where it happened and what kind; never its message, which may quote a caller's text."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request %s: %s\n%s", request_id.decode(), type(error).__name__, where)
+
+
+async def problem(request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for every route that is not a `Post`."""
+    request_id = request_id_of(request.scope["headers"])
+    if not isinstance(error, KadogoError | HTTPException):
+        log_unforeseen(error, request_id)
+    return as_response(refused(error, request_id), request_id)
+
+
+def as_response(outcome: Outcome, request_id: bytes) -> Response:
+    response = Response(outcome.body, outcome.status)
+    response.raw_headers += [*outcome.headers, (b"x-request-id", request_id)]
+    return response
+
+
+class BoundedBody:
+    """ASGI middleware: a body BentoML reads for us is bounded as on our own routes."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+        self._app = app
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope["headers"])
+        try:
+            body = await read_body(receive, self._max_body)
+        except TooLarge as error:
+            await _send(send, refused(error, request_id), request_id)
+        except CallerLeft:
+            metrics.rejected("caller_left")
+        else:
+            await self._app(scope, _replay(body, receive), send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` at once, then whatever comes next."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed

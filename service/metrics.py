@@ -1,0 +1,167 @@
+"""
+Every metric, declared once, and the only lines that touch them.
+
+Works the same in one process and, where PROMETHEUS_MULTIPROC_DIR is set before this is imported,
+in several. Labels are task, variant, status class and reason: never a text, a path or a caller.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE_LATEST
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import generate_latest as _exposition
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+SECONDS = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02,
+    0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+)  # fmt: skip
+TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
+TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+
+REQUEST = Histogram(
+    "kadogo_request_seconds",
+    "Time from the first byte read to the last byte sent, by status class.",
+    ["task", "variant", "status_class"],
+    buckets=SECONDS,
+)
+QUEUE = Histogram(
+    "kadogo_queue_seconds",
+    "Time a request waited until the last of its windows was begun.",
+    ["variant"],
+    buckets=SECONDS,
+)
+ENCODE = Histogram(
+    "kadogo_encode_seconds", "Time to encode a request's texts.", ["variant"], buckets=SECONDS
+)
+MODEL = Histogram(
+    "kadogo_model_seconds", "Time of one batch in the model.", ["variant"], buckets=SECONDS
+)
+BATCH_TEXTS = Histogram(
+    "kadogo_batch_texts", "Windows of text in one batch.", ["variant"], buckets=TEXTS
+)
+BATCH_TOKENS = Histogram(
+    "kadogo_batch_tokens", "Tokens in one batch, without padding.", ["variant"], buckets=TOKENS
+)
+PADDING = Histogram(
+    "kadogo_padding_ratio", "Share of one batch that is padding.", ["variant"], buckets=RATIOS
+)
+DEPTH = Gauge(
+    "kadogo_queue_depth",
+    "Windows waiting now, over all processes.",
+    ["variant"],
+    multiprocess_mode="livesum",
+)
+REJECTIONS = Counter(
+    "kadogo_rejections_total", "Requests not answered with a result, by reason.", ["reason"]
+)
+DROPPED = Counter(
+    "kadogo_dropped_total", "Windows not run because nobody waited any more.", ["variant", "reason"]
+)
+ANSWERED = Counter("kadogo_texts_total", "Texts answered.", ["variant"])
+READ = Counter("kadogo_tokens_total", "Tokens run, without padding.", ["variant"])
+INFO = Gauge(
+    "kadogo_variant_info",
+    "One for each variant in the catalog: what it is and whether it serves.",
+    ["variant", "task", "runtime", "digest", "state"],
+    multiprocess_mode="livemax",
+)
+
+
+class VariantMetrics:
+    """One variant's metrics, their labels looked up once; the observer of its batcher."""
+
+    def __init__(self, variant: str) -> None:
+        self._queue = QUEUE.labels(variant)
+        self._encode = ENCODE.labels(variant)
+        self._model = MODEL.labels(variant)
+        self._batch_texts = BATCH_TEXTS.labels(variant)
+        self._batch_tokens = BATCH_TOKENS.labels(variant)
+        self._padding = PADDING.labels(variant)
+        self._depth = DEPTH.labels(variant)
+        self._answered = ANSWERED.labels(variant)
+        self._read = READ.labels(variant)
+        self._variant = variant
+
+    def ran(self, *, items: int, tokens: int, padded: int, seconds: float) -> None:
+        self._model.observe(seconds)
+        self._batch_texts.observe(items)
+        self._batch_tokens.observe(tokens)
+        self._padding.observe((padded - tokens) / padded)
+        self._read.inc(tokens)
+
+    def dropped(self, reason: str) -> None:
+        _dropped(self._variant, reason).inc()
+
+    def waiting(self, items: int, tokens: int) -> None:
+        self._depth.set(items)
+
+    def answered(self, *, texts: int, queue_s: float, encode_s: float) -> None:
+        self._answered.inc(texts)
+        self._queue.observe(queue_s)
+        self._encode.observe(encode_s)
+
+
+def requested(*, task: str, variant: str, status: int, seconds: float) -> None:
+    """A request of ours was answered with `status`; `variant` is "none" where none was chosen."""
+    _request(task, variant, status // 100).observe(seconds)
+
+
+def rejected(reason: str) -> None:
+    """A request got no result."""
+    _rejections(reason).inc()
+
+
+def shown(*, variant: str, task: str, runtime: str, digest: str, state: str) -> None:
+    """`variant` is in the catalog, in this state; labels we cannot know are empty."""
+    INFO.labels(variant, task, runtime, digest, state).set(1)
+
+
+def exposition() -> bytes:
+    """The metrics of every process, in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return _exposition(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return _exposition(registry)
+
+
+def forget_the_dead() -> None:
+    """Gauges of processes that died without saying so no longer count. Run as a process starts."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return
+    for file in Path(folder).glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if pid != os.getpid() and not _alive(pid):
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@cache
+def _request(task: str, variant: str, status_class: int) -> Histogram:
+    return REQUEST.labels(task, variant, f"{status_class}xx")
+
+
+@cache
+def _rejections(reason: str) -> Counter:
+    return REJECTIONS.labels(reason)
+
+
+@cache
+def _dropped(variant: str, reason: str) -> Counter:
+    return DROPPED.labels(variant, reason)

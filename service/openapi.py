@@ -1,0 +1,278 @@
+"""
+The API described: one OpenAPI 3.1 document from the schemas, and the page that shows it.
+
+Knows nothing of what answers; the page loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import msgspec
+
+from models.spec import (
+    ClassificationAnswer,
+    Entity,
+    LabelScore,
+    NerAnswer,
+    Task,
+)
+from service.schemas import (
+    Ask,
+    ClassificationReply,
+    FieldError,
+    NerReply,
+    Problem,
+    Status,
+    Timing,
+    VariantDetail,
+    VariantList,
+)
+
+TITLE = "Kadogo"
+VERSION = "1"
+SUMMARY = "Named entities and topics of texts in African languages, from small models."
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Kadogo API</title>
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+</head>
+<body>
+<noscript>The same as JSON: <a href="openapi.json">openapi.json</a></noscript>
+<div id="swagger-ui"></div>
+<script src="docs/assets/swagger-ui-bundle.js" charset="utf-8"></script>
+<script>
+window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", validatorUrl: null});
+</script>
+</body>
+</html>
+"""
+
+_TIMING = Timing(queue=0.05, encode=0.21, model=3.4, total=3.9)
+_DIGEST = "0123456789abcdef"
+
+_NER_ASK = Ask(inputs="Sani Bello ya je Kano ranar Litinin.", variant="ner-int8")
+_NER_REPLY = NerReply(
+    task=Task.NER,
+    variant="ner-int8",
+    digest=_DIGEST,
+    results=[
+        NerAnswer(
+            entities=(
+                Entity(label="PER", start=0, end=10, text="Sani Bello", score=0.98),
+                Entity(label="LOC", start=17, end=21, text="Kano", score=0.97),
+                Entity(label="DATE", start=28, end=35, text="Litinin", score=0.91),
+            ),
+            tokens=9,
+            windows=1,
+            unknown=0.0,
+        )
+    ],
+    timing_ms=_TIMING,
+)
+_NEWS_ASK = Ask(inputs=["Kwallo: Super Eagles ta doke Ghana da ci biyu da daya."])
+_NEWS_REPLY = ClassificationReply(
+    task=Task.CLASSIFICATION,
+    variant="news-int8",
+    digest=_DIGEST,
+    results=[
+        ClassificationAnswer(
+            labels=(
+                LabelScore(label="sports", score=0.96),
+                LabelScore(label="politics", score=0.02),
+            ),
+            tokens=17,
+            windows=1,
+            unknown=0.0,
+        )
+    ],
+    timing_ms=_TIMING,
+)
+_INVALID = Problem(
+    type="urn:kadogo:problem:invalid_request",
+    title="Invalid request",
+    status=422,
+    detail="/inputs/1: the text is empty",
+    request_id="6f1c0b6a2f3d4e58",
+    errors=[FieldError("/inputs/1", "the text is empty")],
+)
+
+_REFUSALS = {
+    400: "The body is not JSON in UTF-8.",
+    404: "No such variant serves this task; the answer names those that do.",
+    413: "Too many inputs, too long a text, or too large a body.",
+    415: "Not `application/json`, or with a Content-Encoding.",
+    422: "A field is missing, unknown, empty or of the wrong type; `errors` points at it.",
+    429: "The queue is full. Retry-After comes from the measured rate of work.",
+    500: "A mistake of ours; the log has it under the request's id.",
+    503: "Not ready, or the variant asked for is quarantined.",
+    504: "The deadline passed; the work was dropped.",
+}
+
+
+def assets() -> Path:
+    """The folder of Swagger UI's own files, which BentoML brings along."""
+    return Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
+
+
+def document() -> bytes:
+    """The OpenAPI document as JSON."""
+    shapes = (Ask, NerReply, ClassificationReply, Problem, VariantList, VariantDetail, Status)
+    schemas, components = msgspec.json.schema_components(
+        shapes, ref_template="#/components/schemas/{name}"
+    )
+    ref = dict(zip(shapes, schemas, strict=True))
+    components["Problem"]["examples"] = [msgspec.to_builtins(_INVALID)]
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": TITLE,
+                "version": VERSION,
+                "summary": SUMMARY,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "tags": [{"name": "answers"}, {"name": "variants"}, {"name": "operations"}],
+            "paths": _paths(ref),
+            "components": {"schemas": components, "headers": _HEADERS},
+        }
+    )
+
+
+def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
+    return {
+        "/v1/ner": _post(
+            "ner", "Find people, places, organisations and dates", ref, _NER_ASK, _NER_REPLY
+        ),
+        "/v1/classify": _post("classify", "Find the topic", ref, _NEWS_ASK, _NEWS_REPLY),
+        "/v1/variants": _get(
+            "variants", "Every variant: evidence, licence, state", ref[VariantList]
+        ),
+        "/v1/variants/{name}": _get(
+            "variant",
+            "One variant with its whole manifest",
+            ref[VariantDetail],
+            parameter="name",
+            problem=ref[Problem],
+        ),
+        "/v1/status": _get("status", "This process now", ref[Status], tag="operations"),
+        "/livez": _plain("livez", "The process answers"),
+        "/healthz": _plain("healthz", "As /livez"),
+        "/readyz": _plain("readyz", "Models are loaded and not draining", problem=ref[Problem]),
+        "/metrics": _plain("metrics", "Metrics in Prometheus' text format"),
+    }
+
+
+_HEADERS = {
+    "X-Request-ID": {
+        "description": "The caller's own where it is at most 128 of A-Z a-z 0-9 . _ -, else ours.",
+        "schema": {"type": "string"},
+    },
+    "X-Variant": {"description": "The variant that answered.", "schema": {"type": "string"}},
+    "Server-Timing": {
+        "description": "queue, encode, model and total in milliseconds.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Whole seconds to wait, at least 1.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _json(schema: Any, **more: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, **more}}
+
+
+def _post(
+    operation: str,
+    summary: str,
+    ref: dict[Any, Any],
+    ask: Ask,
+    reply: NerReply | ClassificationReply,
+) -> dict[str, Any]:
+    answered = {
+        "description": "Answers in the order of the inputs.",
+        "headers": _headers("X-Request-ID", "X-Variant", "Server-Timing"),
+        "content": _json(ref[type(reply)], example=msgspec.to_builtins(reply)),
+    }
+    refusals = {
+        str(status): _problem(ref[Problem], description, retry=status in (429, 503))
+        for status, description in _REFUSALS.items()
+    }
+    body = {"required": True, "content": _json(ref[Ask], example=_without_defaults(ask))}
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": summary,
+            "tags": ["answers"],
+            "requestBody": body,
+            "responses": {"200": answered, **refusals},
+        }
+    }
+
+
+def _without_defaults(ask: Ask) -> dict[str, Any]:
+    """What a person would send."""
+    return {"inputs": ask.inputs} | ({"variant": ask.variant} if ask.variant else {})
+
+
+def _problem(schema: Any, description: str, *, retry: bool = False) -> dict[str, Any]:
+    names = ("X-Request-ID", "Retry-After") if retry else ("X-Request-ID",)
+    return {
+        "description": description,
+        "headers": _headers(*names),
+        "content": {"application/problem+json": {"schema": schema}},
+    }
+
+
+def _get(
+    operation: str,
+    summary: str,
+    schema: Any,
+    *,
+    tag: str = "variants",
+    parameter: str | None = None,
+    problem: Any = None,
+) -> dict[str, Any]:
+    found = {
+        "description": summary + ".",
+        "headers": _headers("X-Request-ID"),
+        "content": _json(schema),
+    }
+    got: dict[str, Any] = {
+        "operationId": operation,
+        "summary": summary,
+        "tags": [tag],
+        "responses": {"200": found},
+    }
+    if parameter:
+        in_path = {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+        got["parameters"] = [in_path]
+        got["responses"]["404"] = _problem(problem, "No variant of that name.")
+    return {"get": got}
+
+
+def _plain(operation: str, summary: str, *, problem: Any = None) -> dict[str, Any]:
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    responses: dict[str, Any] = {"200": {"description": summary + ".", "content": text}}
+    if problem:
+        responses["503"] = _problem(problem, "Not yet, or no longer.", retry=True)
+    return {
+        "get": {
+            "operationId": operation,
+            "summary": summary,
+            "tags": ["operations"],
+            "responses": responses,
+        }
+    }

@@ -1,0 +1,269 @@
+"""
+What comes in and what goes out, as values; JSON to values with errors a caller can act on.
+
+Knows nothing of HTTP, lanes or BentoML.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from models.errors import InvalidRequest, MalformedRequest, TooLarge
+from models.spec import (
+    Aggregation,
+    ClassificationAnswer,
+    Evidence,
+    File,
+    Licence,
+    NerAnswer,
+    OffsetUnit,
+    Options,
+    Runtime,
+    Task,
+    Variant,
+    Windows,
+)
+
+
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    The body of a request.
+
+    inputs      one text or several; answers come in the same order
+    variant     a variant's name; left out, the task's default answers
+    parameters  how to answer
+    """
+
+    inputs: str | list[str]
+    variant: str | None = None
+    parameters: Options = Options()
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Milliseconds of one request. `queue`: until the last of its windows was begun; `model`: from
+    then until the last was done; `total`: everything, from the first byte read to the answer.
+    """
+
+    queue: float
+    encode: float
+    model: float
+    total: float
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    task: Task
+    variant: str
+    digest: str
+    results: list[Any]
+    timing_ms: Timing
+
+
+class NerReply(Reply, frozen=True, kw_only=True):
+    """`results` in the order of the inputs; `digest` names the exact weights that answered."""
+
+    results: list[NerAnswer]
+
+
+class ClassificationReply(Reply, frozen=True, kw_only=True):
+    """`results` in the order of the inputs; `digest` names the exact weights that answered."""
+
+    results: list[ClassificationAnswer]
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One thing wrong with the body; `pointer` is a JSON pointer (RFC 6901) to where."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as RFC 9457 has it, with the request's id and, where it helps, when to come back."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    instance: str | None = None
+    variant: str | None = None
+    retry_after_ms: int | None = None
+    errors: list[FieldError] | None = None
+
+
+class State(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest without its golden answers, and how the variant does on this host."""
+
+    name: str
+    task: Task
+    runtime: Runtime
+    state: State
+    reason: str | None
+    default: bool
+    digest: str
+    bytes: int
+    parameters: int
+    sparsity: float
+    labels: tuple[str, ...]
+    languages: tuple[str, ...]
+    multi_label: bool
+    windows: Windows
+    parent: str | None
+    lineage: tuple[str, ...]
+    description: str
+    licence: Licence
+    files: dict[str, File]
+    weights: dict[str, int]
+    evidence: Evidence | None
+
+    @classmethod
+    def of(
+        cls, variant: Variant, *, state: State, default: bool, reason: str | None
+    ) -> VariantSummary:
+        same = {
+            name: getattr(variant, name)
+            for name in cls.__struct_fields__
+            if name not in {"state", "default", "reason"}
+        }
+        return cls(state=state, default=default, reason=reason, **same)
+
+
+class VariantList(msgspec.Struct, frozen=True, kw_only=True):
+    variants: list[VariantSummary]
+
+
+class VariantDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant whole: its summary, and the manifest as it stands in its folder."""
+
+    summary: VariantSummary
+    manifest: Variant
+
+
+class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant now; counts are of windows."""
+
+    state: State
+    task: Task | None = None
+    digest: str | None = None
+    reason: str | None = None
+    waiting_texts: int = 0
+    waiting_tokens: int = 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """This process now. `drain_seconds`: how long the waiting work takes at the measured rate."""
+
+    state: State
+    reason: str | None
+    uptime_seconds: float
+    threads: int
+    drain_seconds: float
+    variants: dict[str, VariantStatus]
+
+
+class FieldsInvalid(InvalidRequest):
+    """`InvalidRequest` that says which fields, for `Problem.errors`."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__("; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors))
+        self.errors = list(errors)
+
+
+_decoder = msgspec.json.Decoder(Ask)
+
+
+def read_ask(body: bytes) -> Ask:
+    """Raises `MalformedRequest` for what is not JSON, `FieldsInvalid` for what is not an `Ask`."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise FieldsInvalid(_field_error(str(error))) from None
+    except msgspec.DecodeError as error:
+        raise MalformedRequest(f"the body is not JSON: {_safe(str(error))}") from None
+    except UnicodeDecodeError:
+        raise MalformedRequest("the body is not UTF-8") from None
+    except RecursionError:
+        raise MalformedRequest("the body is nested too deeply") from None
+
+
+def convert_ask(value: object) -> Ask:
+    """As `read_ask`, from a value already read from JSON."""
+    try:
+        return msgspec.convert(value, Ask)
+    except msgspec.ValidationError as error:
+        raise FieldsInvalid(_field_error(str(error))) from None
+
+
+def texts_of(ask: Ask, *, max_inputs: int, max_text: int) -> list[str]:
+    """
+    The texts of a request, every one fit to be read.
+
+    Raises `TooLarge` beyond either limit, `FieldsInvalid` for no text, an empty text or one with
+    a lone surrogate (no UTF-8 can say it, so no tokenizer can read it).
+    """
+    single = isinstance(ask.inputs, str)
+    texts = [ask.inputs] if isinstance(ask.inputs, str) else ask.inputs
+    if not texts:
+        raise FieldsInvalid(FieldError("/inputs", "give at least one text"))
+    if len(texts) > max_inputs:
+        raise TooLarge(f"{len(texts)} inputs; at most {max_inputs} go in one request")
+    for index, text in enumerate(texts):
+        pointer = "/inputs" if single else f"/inputs/{index}"
+        if len(text) > max_text:
+            raise TooLarge(f"{pointer} has {len(text)} characters; at most {max_text} are read")
+        if not text or text.isspace():
+            raise FieldsInvalid(FieldError(pointer, "the text is empty"))
+        if not text.isascii() and _has_surrogate(text):
+            raise FieldsInvalid(FieldError(pointer, "the text has a lone surrogate"))
+    return texts
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+_AT = re.compile(r" - at `\$([^`]*)`$")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
+_CHOICES = {
+    "/parameters/aggregation": ", ".join(Aggregation),
+    "/parameters/offset_unit": ", ".join(OffsetUnit),
+}
+
+
+def _field_error(message: str) -> FieldError:
+    """
+    msgspec's message as a pointer and a detail that repeats nothing the caller wrote.
+
+    "Expected `str`, got `int` - at `$.inputs[1]`"  ->  ("/inputs/1", "Expected `str`, got `int`")
+    """
+    found = _AT.search(message)
+    steps = _STEP.finditer(found[1]) if found else ()
+    pointer = "".join(f"/{step[1] or step[2] or '-'}" for step in steps)
+    detail = message[: found.start()] if found else message
+    if pointer in _CHOICES and detail.startswith("Invalid enum value"):
+        return FieldError(pointer, f"it is one of {_CHOICES[pointer]}")
+    return FieldError(pointer, _safe(detail))
+
+
+def _safe(message: str) -> str:
+    """msgspec quotes an unknown field's name and an enum's value; a caller's text may sit there."""
+    if message.startswith("Object contains unknown field"):
+        return "unknown field; known are those in /openapi.json"
+    return re.sub(r"'[^']*'", "…", message)

@@ -1,0 +1,156 @@
+"""
+The server's settings: one frozen value, read once from the environment.
+
+Knows nothing of BentoML, variants or HTTP.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from models.errors import BadSetting
+
+PREFIX = "KADOGO_"
+ROOT = Path(__file__).resolve().parent.parent
+ZOO = ROOT / "models" / "zoo"
+
+# Names other parts of the project read: the server lets them pass.
+ELSEWHERE = frozenset({"KADOGO_DATA", "KADOGO_HOST", "KADOGO_PORT", "KADOGO_URL"})
+
+
+def _kind(read: Callable[[str], Any], allowed: str) -> dict[str, Any]:
+    """How a setting is read, and how its values are described to people."""
+    return {"read": read, "allowed": allowed}
+
+
+def _whole(least: int) -> dict[str, Any]:
+    def read(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise ValueError
+        return value
+
+    return _kind(read, f"a whole number, {least} or more")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise ValueError
+    return value
+
+
+def _switch(text: str) -> bool:
+    return {"on": True, "off": False}[text.lower()]
+
+
+def _folder(text: str) -> Path:
+    """An existing folder; a relative one is meant from the project's root."""
+    folder = ROOT / text
+    if not folder.is_dir():
+        raise ValueError
+    return folder
+
+
+def _provider(text: str) -> str:
+    if not text.endswith("ExecutionProvider"):
+        raise ValueError
+    return text
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, and the container's quota where there is one."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(mine or 1, _quota(Path("/sys/fs/cgroup"))))
+
+
+def _quota(cgroup: Path) -> int:
+    """Cores a cgroup of version 2 or 1 grants, rounded up; plenty if unlimited."""
+    plenty = 1 << 16
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        return -(-int(quota) // int(period)) if int(quota) > 0 else plenty
+    except (OSError, ValueError):
+        return plenty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    Every setting; the variable of `max_inputs` is KADOGO_MAX_INPUTS.
+
+    catalog                     folder of variants
+    workers                     server processes; one feeds many cores, a session frees the GIL
+    threads                     model runs at a time in one process; 0: cores / workers
+    provider                    onnxruntime's execution provider
+    fast_path                   answer our routes before BentoML's own middleware
+    max_inputs                  texts in one request
+    max_text                    characters in one text
+    max_body                    bytes of one request body
+    deadline_ms                 longest a request may take
+    queue_texts, queue_tokens   windows, and their tokens, that may wait for one variant
+    batch_items, batch_tokens   windows, and tokens with padding, of one model run
+    drain_s                     seconds between "not ready" and closing the door at SIGTERM
+    """
+
+    catalog: Path = field(
+        default=ZOO, metadata=_kind(_folder, "an existing folder, absolute or from the root")
+    )
+    workers: int = field(default=1, metadata=_whole(1))
+    threads: int = field(default=0, metadata=_whole(0))
+    provider: str = field(
+        default="CPUExecutionProvider",
+        metadata=_kind(_provider, "an onnxruntime provider such as CPUExecutionProvider"),
+    )
+    fast_path: bool = field(default=True, metadata=_kind(_switch, "on or off"))
+    max_inputs: int = field(default=64, metadata=_whole(1))
+    max_text: int = field(default=100_000, metadata=_whole(1))
+    max_body: int = field(default=8 << 20, metadata=_whole(1))
+    deadline_ms: int = field(default=30_000, metadata=_whole(1))
+    queue_texts: int = field(default=1024, metadata=_whole(1))
+    queue_tokens: int = field(default=131_072, metadata=_whole(1))
+    batch_items: int = field(default=32, metadata=_whole(1))
+    batch_tokens: int = field(default=1024, metadata=_whole(1))
+    drain_s: float = field(default=1.0, metadata=_kind(_seconds, "seconds, 0 to 3600"))
+
+    @property
+    def runs(self) -> int:
+        """Model runs at a time in one process."""
+        return self.threads or max(1, cores() // self.workers)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read every KADOGO_ variable; an unknown name or a bad value raises `BadSetting`."""
+        known = {PREFIX + f.name.upper(): f for f in fields(cls)}
+        given = {n: v for n, v in environ.items() if n.startswith(PREFIX) and n not in ELSEWHERE}
+        for name in given.keys() - known.keys():
+            raise BadSetting(_unknown(name, list(known)))
+        return cls(
+            **{
+                known[name].name: _value(name, text, known[name].metadata)
+                for name, text in given.items()
+                if text
+            }
+        )
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return f"there is no setting {name}; {hint}"
+
+
+def _value(name: str, text: str, kind: Mapping[str, Any]) -> Any:
+    try:
+        return kind["read"](text)
+    except (ValueError, KeyError):
+        raise BadSetting(f"{name}={text!r} will not do; give {kind['allowed']}") from None
