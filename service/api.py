@@ -23,7 +23,7 @@ from models.errors import KadogoError, NotReady
 from models.spec import Task
 from service import metrics, openapi
 from service.edge import JSON, Caller, Outcome, Post, as_response, problem, request_id_of
-from service.lane import Answered, Lane, Lanes, Leaving
+from service.lane import Answered, Lane, Lanes
 from service.schemas import (
     Ask,
     ClassificationReply,
@@ -64,27 +64,25 @@ class Answers:
         self.deadline_s = settings.deadline_ms / 1000
         self._settings = settings
 
-    async def reply(
-        self, task: Task, ask: Ask, *, started: float, leaving: Leaving | None = None
-    ) -> Reply:
-        """
-        The answer to `ask`, which came at `started` (`perf_counter`).
-
-        Raises a `KadogoError`; `CallerLeft` when `leaving()` has returned.
-        """
+    async def reply(self, task: Task, ask: Ask, caller: Caller) -> Reply:
+        """The answer to `ask`. Raises a `KadogoError`, or `CallerLeft`."""
         settings = self._settings
         lane = self.lanes.choose(task, ask.variant)
+        caller.variant = lane.variant.name
         texts = texts_of(ask, max_inputs=settings.max_inputs, max_text=settings.max_text)
         answered = await lane.answer(
-            texts, ask.parameters, deadline=started + self.deadline_s, leaving=leaving
+            texts,
+            ask.parameters,
+            deadline=caller.started + self.deadline_s,
+            leaving=caller.leaving,
         )
-        return _reply(lane, answered, perf_counter() - started)
+        return _reply(lane, answered, perf_counter() - caller.started)
 
     def endpoint(self, task: Task) -> Post:
+        """POST of an `Ask` as JSON."""
+
         async def answer(body: bytes, caller: Caller) -> Outcome:
-            ask = read_ask(body)
-            reply = await self.reply(task, ask, started=caller.started, leaving=caller.left)
-            return _outcome(reply)
+            return _outcome(await self.reply(task, read_ask(body), caller))
 
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
 
@@ -120,7 +118,7 @@ def _outcome(reply: Reply) -> Outcome:
         (b"x-variant", reply.variant.encode()),
         (b"server-timing", timing.encode()),
     ]
-    return Outcome(200, msgspec.json.encode(reply), headers, reply.variant)
+    return Outcome(200, msgspec.json.encode(reply), headers)
 
 
 class Pages:

@@ -4,6 +4,9 @@ The BentoML service: what is started, in which order it stops, and who answers w
 Knows nothing of texts or models.
 """
 
+# BentoML's decorators and its Service class carry no types.
+# mypy: disallow-untyped-decorators=False, disallow-subclassing-any=False
+
 from __future__ import annotations
 
 import asyncio
@@ -19,6 +22,7 @@ import bentoml
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from models.errors import BadSetting
 from models.spec import Task
 from service import metrics, native
 from service.api import Answers, build
@@ -91,8 +95,16 @@ def stay_untracked() -> None:
         usage_stats.do_not_track.cache_clear()
 
 
+def settings_or_exit() -> Settings:
+    """A wrong setting ends the start with one clear line."""
+    try:
+        return Settings.from_env()
+    except BadSetting as error:
+        sys.exit(f"kadogo: {error}")
+
+
 stay_untracked()
-settings = Settings.from_env()
+settings = settings_or_exit()
 lanes = Lanes(settings)
 answers = Answers(lanes, settings)
 ours = build(answers)
@@ -114,6 +126,7 @@ class Kadogo:
     @bentoml.on_startup
     async def start(self) -> None:
         """Begin to load; /readyz says when that is done."""
+        logger.setLevel(logging.INFO)
         sys.setswitchinterval(SWITCH_S)
         metrics.forget_the_dead()
         unready_before_exit(lanes, settings.drain_s)
@@ -138,9 +151,10 @@ class Kadogo:
         return await native.reply(answers, Task.CLASSIFICATION, ask)
 
 
-Kadogo.add_asgi_middleware(BoundedBody, max_body=settings.max_body)
+made: Any = Kadogo  # by now a BentoML service, not the class above
+made.add_asgi_middleware(BoundedBody, max_body=settings.max_body)
 if not options:
-    Kadogo.mount_asgi_app(ours, path="/")
+    made.mount_asgi_app(ours, path="/")
 
 
 def unready_before_exit(lanes: Lanes, drain_s: float) -> None:

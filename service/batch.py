@@ -224,9 +224,10 @@ class Pool:
     def _finished(
         self, batcher: Batcher[Any, Any], batch: list[_Waiting], outcome: _Outcome
     ) -> None:
-        self._free += 1
-        self._dispatch()  # the thread first, then the callers: it should not idle while they answer
         batcher.settle(batch, outcome)
+        self._free += 1
+        self._dispatch()
+        batcher.learn(batch, outcome)  # last: the thread should not idle meanwhile
 
 
 class Batcher(Generic[Item, Result]):
@@ -349,9 +350,12 @@ class Batcher(Generic[Item, Result]):
             return [error] * len(items)
 
     def settle(self, batch: list[_Waiting], outcome: _Outcome) -> None:
-        """Tell every caller, and learn how long a token takes."""
+        """Give every job its results."""
         for waiting, result in zip(batch, outcome.results, strict=True):
             waiting.job.settle(waiting.place, result, outcome.begun, outcome.done)
+
+    def learn(self, batch: list[_Waiting], outcome: _Outcome) -> None:
+        """Keep count, and how long a token takes."""
         seconds = outcome.done - outcome.begun
         tokens = sum(waiting.tokens for waiting in batch)
         newest = seconds / max(1, tokens)

@@ -51,26 +51,39 @@ _JSON_TYPE = re.compile(
 )
 
 
-class Caller(NamedTuple):
-    """Who asks: the request's id, when it came (`perf_counter`), and the way to hear of leaving."""
+class Caller:
+    """
+    Who asks: the request's id, when it came (`perf_counter`), and what we learn on the way.
 
-    request_id: bytes
-    started: float
-    receive: Receive
+    receive  ASGI's, by which leaving is heard; None where it cannot be
+    variant  that answers, once chosen
+    """
 
-    async def left(self) -> None:
-        """Returns when the caller has hung up."""
-        while (await self.receive())["type"] != "http.disconnect":
+    __slots__ = ("_receive", "request_id", "started", "variant")
+
+    def __init__(self, request_id: bytes, receive: Receive | None = None) -> None:
+        self.request_id = request_id
+        self.started = perf_counter()
+        self.variant: str | None = None
+        self._receive = receive
+
+    @property
+    def leaving(self) -> Callable[[], Awaitable[None]] | None:
+        """A coroutine function that returns when the caller has hung up."""
+        return None if self._receive is None else self._left
+
+    async def _left(self) -> None:
+        receive = self._receive
+        while receive is not None and (await receive())["type"] != "http.disconnect":
             pass
 
 
 class Outcome(NamedTuple):
-    """What is sent, and which variant it is counted under."""
+    """What is sent."""
 
     status: int
     body: bytes
     headers: Headers
-    variant: str = "none"
 
 
 class Post:
@@ -95,37 +108,46 @@ class Post:
         self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = Caller(request_id_of(scope["headers"]), perf_counter(), receive)
+        headers: Headers = scope["headers"]
+        caller = Caller(request_id_of(headers), receive)
+        status = CALLER_LEFT
         try:
-            outcome = await self._outcome(scope["headers"], caller)
+            outcome = await settled(self._read_and_answer(headers, receive, caller), caller)
+            status = outcome.status
+            await _send(send, outcome, caller.request_id)
         except CallerLeft:
             metrics.rejected("caller_left")
-            outcome = Outcome(CALLER_LEFT, b"", [])
-        else:
-            await _send(send, outcome, caller.request_id)
-        metrics.requested(
-            task=self._task,
-            variant=outcome.variant,
-            status=outcome.status,
-            seconds=perf_counter() - caller.started,
-        )
+        finally:
+            requested(self._task, caller, status)
 
-    async def _outcome(self, headers: Headers, caller: Caller) -> Outcome:
-        try:
-            check_content(headers, self._max_body)
-            async with asyncio.timeout(self._deadline_s):
-                body = await read_body(caller.receive, self._max_body)
-                return await self._answer(body, caller)
-        except TimeoutError:
-            late = DeadlineExceeded(f"no answer within {self._deadline_s:g} seconds")
-            return refused(late, caller.request_id)
-        except KadogoError as error:
-            return refused(error, caller.request_id)
-        except CallerLeft:
-            raise
-        except Exception as error:
-            log_unforeseen(error, caller.request_id)
-            return refused(error, caller.request_id)
+    async def _read_and_answer(self, headers: Headers, receive: Receive, caller: Caller) -> Outcome:
+        check_content(headers, self._max_body)
+        async with asyncio.timeout(self._deadline_s):
+            body = await read_body(receive, self._max_body)
+            return await self._answer(body, caller)
+
+
+async def settled(answering: Awaitable[Outcome], caller: Caller) -> Outcome:
+    """What `answering` comes to: its outcome, or the problem its error becomes."""
+    try:
+        return await answering
+    except TimeoutError:
+        late = DeadlineExceeded("the answer did not come within the deadline")
+        return refused(late, caller.request_id, caller.variant)
+    except CallerLeft:
+        raise
+    except Exception as error:
+        return refused(error, caller.request_id, caller.variant)
+
+
+def requested(task: str, caller: Caller, status: int) -> None:
+    """Count a request that has been answered, or whose caller has left."""
+    metrics.requested(
+        task=task,
+        variant=caller.variant or "none",
+        status=status,
+        seconds=perf_counter() - caller.started,
+    )
 
 
 async def _send(send: Send, outcome: Outcome, request_id: bytes) -> None:
@@ -188,12 +210,13 @@ def _too_large(max_body: int) -> TooLarge:
     return TooLarge(f"the body is larger than {max_body} bytes; send fewer or shorter texts")
 
 
-def refused(error: Exception, request_id: bytes) -> Outcome:
+def refused(error: Exception, request_id: bytes, variant: str | None = None) -> Outcome:
     """The problem an error becomes; one we did not foresee tells the caller nothing of itself."""
     if isinstance(error, HTTPException):
         return _refused_by_starlette(error, request_id)
     if not isinstance(error, KadogoError):
         metrics.rejected("internal")
+        _log_unforeseen(error, request_id)
         detail = "something we did not foresee; the log has it under this request id"
         return _problem(500, "internal", KadogoError.title, detail, request_id)
     reason = error.title.lower().replace(" ", "_")
@@ -205,6 +228,7 @@ def refused(error: Exception, request_id: bytes) -> Outcome:
         error.title,
         str(error),
         request_id,
+        variant=variant,
         retry_after_ms=None if wait_s is None else math.ceil(wait_s * 1000),
         errors=error.errors if isinstance(error, FieldsInvalid) else None,
     )
@@ -249,7 +273,7 @@ def _problem(
     return Outcome(status, msgspec.json.encode(problem), [(b"content-type", PROBLEM)])
 
 
-def log_unforeseen(error: Exception, request_id: bytes) -> None:
+def _log_unforeseen(error: Exception, request_id: bytes) -> None:
     """Where it happened and what kind; never its message, which may quote a caller's text."""
     where = "".join(traceback.format_tb(error.__traceback__))
     logger.error("request %s: %s\n%s", request_id.decode(), type(error).__name__, where)
@@ -258,8 +282,6 @@ def log_unforeseen(error: Exception, request_id: bytes) -> None:
 async def problem(request: Request, error: Exception) -> Response:
     """Starlette's exception handler for every route that is not a `Post`."""
     request_id = request_id_of(request.scope["headers"])
-    if not isinstance(error, KadogoError | HTTPException):
-        log_unforeseen(error, request_id)
     return as_response(refused(error, request_id), request_id)
 
 

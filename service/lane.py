@@ -28,6 +28,7 @@ from service.settings import Settings
 logger = logging.getLogger("kadogo")
 
 T = TypeVar("T")
+Told = TypeVar("Told", bound=VariantSummary)
 
 # Up to this many characters are encoded and decoded on the event loop: handing them to a thread
 # and back would take longer than the work.
@@ -189,7 +190,8 @@ class Lanes:
 
     def summaries(self) -> list[VariantSummary]:
         """Every variant whose manifest could be read, by name."""
-        return [self._summary(variant) for _, variant in sorted(self._catalog.manifests.items())]
+        manifests = sorted(self._catalog.manifests.items())
+        return [self._told(VariantSummary, variant) for _, variant in manifests]
 
     def detail(self, name: str) -> VariantDetail:
         """Raises `UnknownVariant` naming the known ones."""
@@ -197,7 +199,7 @@ class Lanes:
         if variant is None:
             known = ", ".join(sorted(self._catalog.manifests)) or "none yet"
             raise UnknownVariant(f"no manifest of that name can be read; known are {known}")
-        return VariantDetail(summary=self._summary(variant), manifest=variant)
+        return self._told(VariantDetail, variant)
 
     def status(self) -> Status:
         serving = {name: _status(lane) for name, lane in self._lanes.items()}
@@ -217,6 +219,7 @@ class Lanes:
     async def _open(self) -> None:
         try:
             await asyncio.to_thread(self._load)
+            await self._warm_up()
         except KadogoError as error:
             self._fail(str(error))
         except Exception:
@@ -226,11 +229,13 @@ class Lanes:
             self._show()
             if self._serving:
                 self.state = State.READY
+                took_s = monotonic() - self._started
+                logger.info("ready in %.1f s: %s", took_s, ", ".join(self._serving))
             else:
                 self._fail("every variant of the catalog is quarantined")
 
     def _load(self) -> None:
-        """Open the catalog and let every variant answer a few texts."""
+        """Open the catalog, in a thread."""
         settings = self._settings
         self._catalog = load(settings.catalog, SessionOptions(provider=settings.provider))
         limits = Limits(
@@ -240,10 +245,17 @@ class Lanes:
             waiting_tokens=settings.queue_tokens,
         )
         for name, pipeline in self._catalog.variants.items():
-            lane = Lane(pipeline, self.pool, limits)
-            lane.warm_up()
-            self._lanes[name] = lane
-            self._serving[name] = lane.variant
+            self._lanes[name] = Lane(pipeline, self.pool, limits)
+            self._serving[name] = pipeline.variant
+
+    async def _warm_up(self) -> None:
+        """Let every variant answer a few texts in every thread, as it will when all are busy."""
+        loop = asyncio.get_running_loop()
+        for lane in self._lanes.values():
+            threads = range(self.pool.threads)
+            await asyncio.gather(
+                *(loop.run_in_executor(self.pool.executor, lane.warm_up) for _ in threads)
+            )
 
     def _fail(self, reason: str) -> None:
         self.state, self.reason = State.FAILED, reason
@@ -257,10 +269,10 @@ class Lanes:
             logger.error("variant %s is quarantined: %s", name, reason)
             _show(name, self._catalog.manifests.get(name), State.QUARANTINED)
 
-    def _summary(self, variant: Variant) -> VariantSummary:
+    def _told(self, kind: type[Told], variant: Variant) -> Told:
         reason = self._catalog.quarantined.get(variant.name)
         default = route.default(self._serving.values(), variant.task)
-        return VariantSummary.of(
+        return kind.of(
             variant,
             state=State.READY if reason is None else State.QUARANTINED,
             default=default is not None and default.name == variant.name,

@@ -7,16 +7,14 @@ Thin on purpose: the fast routes are those of `api.py`. Knows nothing of queues 
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from models.errors import DeadlineExceeded, KadogoError
 from models.spec import Task
-from service import edge, metrics
+from service import edge
 from service.api import Answers
 from service.schemas import convert_ask
 
@@ -44,29 +42,15 @@ class NativeReply(BaseModel):
 
 async def reply(answers: Answers, task: Task, ask: dict[str, Any]) -> NativeReply | Response:
     """The reply to `ask`, the fields of a `NativeAsk`; a problem where there is none."""
-    started = perf_counter()
-    request_id = edge.request_id_of(())
-    try:
+    caller = edge.Caller(edge.request_id_of(()))
+    replies: list[NativeReply] = []
+
+    async def answered() -> edge.Outcome:
         async with asyncio.timeout(answers.deadline_s):
-            answered = await answers.reply(task, convert_ask(ask), started=started)
-    except TimeoutError:
-        late = DeadlineExceeded(f"no answer within {answers.deadline_s:g} seconds")
-        return _refused(late, task, started, request_id)
-    except KadogoError as error:
-        return _refused(error, task, started, request_id)
-    except Exception as error:
-        edge.log_unforeseen(error, request_id)
-        return _refused(error, task, started, request_id)
-    _count(task, answered.variant, 200, started)
-    return NativeReply(**msgspec.to_builtins(answered))
+            found = await answers.reply(task, convert_ask(ask), caller)
+        replies.append(NativeReply(**msgspec.to_builtins(found)))
+        return edge.Outcome(200, b"", [])
 
-
-def _refused(error: Exception, task: Task, started: float, request_id: bytes) -> Response:
-    outcome = edge.refused(error, request_id)
-    _count(task, outcome.variant, outcome.status, started)
-    return edge.as_response(outcome, request_id)
-
-
-def _count(task: Task, variant: str, status: int, started: float) -> None:
-    seconds = perf_counter() - started
-    metrics.requested(task=task, variant=variant, status=status, seconds=seconds)
+    outcome = await edge.settled(answered(), caller)
+    edge.requested(task, caller, outcome.status)
+    return replies[0] if replies else edge.as_response(outcome, caller.request_id)

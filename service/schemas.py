@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -18,6 +18,7 @@ from models.spec import (
     ClassificationAnswer,
     Evidence,
     File,
+    Golden,
     Licence,
     NerAnswer,
     OffsetUnit,
@@ -130,26 +131,21 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence | None
 
     @classmethod
-    def of(
-        cls, variant: Variant, *, state: State, default: bool, reason: str | None
-    ) -> VariantSummary:
-        same = {
-            name: getattr(variant, name)
-            for name in cls.__struct_fields__
-            if name not in {"state", "default", "reason"}
-        }
+    def of(cls, variant: Variant, *, state: State, default: bool, reason: str | None) -> Self:
+        ours = {"state", "default", "reason"}
+        same = {n: getattr(variant, n) for n in cls.__struct_fields__ if n not in ours}
         return cls(state=state, default=default, reason=reason, **same)
+
+
+class VariantDetail(VariantSummary, frozen=True, kw_only=True):
+    """A whole manifest, and how the variant does on this host."""
+
+    format: str
+    golden: tuple[Golden, ...]
 
 
 class VariantList(msgspec.Struct, frozen=True, kw_only=True):
     variants: list[VariantSummary]
-
-
-class VariantDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant whole: its summary, and the manifest as it stands in its folder."""
-
-    summary: VariantSummary
-    manifest: Variant
 
 
 class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):

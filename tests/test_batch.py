@@ -1,0 +1,427 @@
+"""The batcher on words it shouts: who goes together, who is dropped, who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
+from service.batch import Batcher, CallerLeft, Job, Limits, Pool, cut
+
+LATER = perf_counter() + 3600
+
+
+class Seen:
+    """What the batcher told its observer."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, int]] = []
+        self.drops: list[str] = []
+
+    def ran(self, *, items: int, tokens: int, padded: int, seconds: float) -> None:
+        self.batches.append((items, tokens, padded))
+
+    def dropped(self, reason: str) -> None:
+        self.drops.append(reason)
+
+    def waiting(self, items: int, tokens: int) -> None: ...
+
+
+class Shouting:
+    """A model of words. Holds every batch at the gate until it is opened; "boo" spoils a batch."""
+
+    def __init__(self, *, open_gate: bool = True) -> None:
+        self.gate = threading.Event()
+        self.batches: list[list[str]] = []
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+        if open_gate:
+            self.gate.set()
+
+    def __call__(self, words: Sequence[str]) -> list[str]:
+        with self._lock:
+            self.batches.append(list(words))
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        assert self.gate.wait(20)
+        with self._lock:
+            self.at_once -= 1
+        if "boo" in words:
+            raise ValueError("boo")
+        return [word.upper() for word in words]
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(scenario(), 20)
+
+    asyncio.run(bounded())
+
+
+def batcher(
+    model: Callable[[Sequence[str]], Sequence[str]], *, pool: Pool | None = None, **limits: Any
+) -> tuple[Batcher[str, str], Seen]:
+    seen = Seen()
+    return Batcher(model, Limits(**limits), pool or Pool(1), seen), seen
+
+
+def submit(queue: Batcher[str, str], *words: str, deadline: float = LATER) -> Job[str, str]:
+    return queue.submit(words, [len(word) for word in words], deadline=deadline)
+
+
+async def begun(model: Shouting, batches: int) -> None:
+    """Until so many batches are in the model."""
+    while len(model.batches) < batches:
+        await asyncio.sleep(0.001)
+
+
+# --- cut -------------------------------------------------------------------------------------
+
+lengths = st.lists(st.integers(1, 300), min_size=1, max_size=40)
+
+
+@given(lengths, st.integers(1, 16), st.integers(1, 1000), st.floats(0, 0.9))
+def test_a_batch_holds_the_oldest_and_keeps_every_limit(
+    tokens: list[int], items: int, budget: int, padding: float
+) -> None:
+    batch = cut(tokens, items=items, budget=budget, padding=padding)
+    chosen = [tokens[i] for i in batch]
+    padded = max(chosen) * len(chosen)
+    assert 0 in batch
+    assert len(set(batch)) == len(batch) <= items
+    assert len(batch) == 1 or padded <= budget
+    assert len(batch) == 1 or padded - sum(chosen) <= padding * padded + 1e-9
+
+
+@given(lengths)
+def test_a_batch_skips_no_length_between_its_own(tokens: list[int]) -> None:
+    batch = cut(tokens, items=8, budget=512, padding=0.25)
+    chosen = [tokens[i] for i in batch]
+    left = [n for i, n in enumerate(tokens) if i not in batch]
+    assert not any(min(chosen) < n < max(chosen) for n in left)
+
+
+def test_the_example_in_the_docstring() -> None:
+    assert sorted(cut([9, 2, 8, 30], items=4, budget=64, padding=0.25)) == [0, 2]
+
+
+def test_items_of_one_length_go_in_the_order_they_came() -> None:
+    assert cut([5, 5, 5, 5], items=3, budget=100, padding=0.25) == [0, 1, 2]
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def test_answers_come_in_the_order_of_the_items() -> None:
+    async def scenario() -> None:
+        queue, _ = batcher(Shouting())
+        assert await submit(queue, "ccc", "a", "bb").answer == ["CCC", "A", "BB"]
+
+    run(scenario)
+
+
+def test_an_idle_server_runs_a_lone_item_at_once() -> None:
+    async def scenario() -> None:
+        model = Shouting()
+        queue, _ = batcher(model)
+        assert await submit(queue, "solo").answer == ["SOLO"]
+        assert model.batches == [["solo"]]
+
+    run(scenario)
+
+
+def test_a_request_without_items_is_answered_without_a_run() -> None:
+    async def scenario() -> None:
+        model = Shouting()
+        queue, _ = batcher(model)
+        assert await submit(queue).answer == []
+        assert model.batches == []
+
+    run(scenario)
+
+
+def test_those_who_come_while_one_runs_go_together_each_with_its_own_answer() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, seen = batcher(model)
+        first = submit(queue, "first")
+        await begun(model, 1)
+        others = [submit(queue, word) for word in ("aaaa", "bbbb", "cccc")]
+        model.gate.set()
+        assert await first.answer == ["FIRST"]
+        assert [await job.answer for job in others] == [["AAAA"], ["BBBB"], ["CCCC"]]
+        await asyncio.sleep(0)  # counted after the callers are told
+        assert model.batches == [["first"], ["aaaa", "bbbb", "cccc"]]
+        assert seen.batches == [(1, 5, 5), (3, 12, 12)]
+
+    run(scenario)
+
+
+def test_like_lengths_go_together_but_the_oldest_goes_first() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, items=2)
+        submit(queue, "first")
+        await begun(model, 1)
+        waiting = [submit(queue, "x" * n) for n in (50, 3, 49, 3)]
+        model.gate.set()
+        for job in waiting:
+            await job.answer
+        assert [[len(w) for w in batch] for batch in model.batches[1:]] == [[49, 50], [3, 3]]
+
+    run(scenario)
+
+
+def test_a_long_item_is_not_passed_over_for_ever_by_short_ones() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, items=4)
+        submit(queue, "first")
+        await begun(model, 1)
+        short = [submit(queue, "s") for _ in range(4)]
+        long = submit(queue, "l" * 90)
+        more = [submit(queue, "s") for _ in range(40)]
+        model.gate.set()
+        await long.answer
+        for job in short + more:
+            await job.answer
+        assert model.batches[2] == ["l" * 90]
+
+    run(scenario)
+
+
+def test_a_request_alone_is_shared_out_among_the_free_threads() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, pool=Pool(2))
+        job = submit(queue, "aa", "bb", "cc", "dd")
+        await begun(model, 2)
+        model.gate.set()
+        assert await job.answer == ["AA", "BB", "CC", "DD"]
+        assert sorted(map(len, model.batches)) == [2, 2]
+
+    run(scenario)
+
+
+def test_as_many_batches_run_at_once_as_there_are_threads_and_no_more() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(3)
+        one, _ = batcher(model, pool=pool, items=1)
+        two, _ = batcher(model, pool=pool, items=1)
+        jobs = [submit(queue, "word") for queue in (one, two) for _ in range(5)]
+        await begun(model, 3)
+        model.gate.set()
+        for job in jobs:
+            await job.answer
+        assert model.most_at_once == 3
+
+    run(scenario)
+
+
+def test_a_flooded_queue_leaves_the_other_its_turn() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        flooded, _ = batcher(model, pool=pool, items=1)
+        calm, _ = batcher(model, pool=pool, items=1)
+        jobs = [submit(flooded, "flood") for _ in range(20)]
+        await begun(model, 1)
+        jobs.append(submit(calm, "calm"))
+        model.gate.set()
+        for job in jobs:
+            await job.answer
+        assert ["calm"] in model.batches[:3]
+
+    run(scenario)
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def test_a_bad_item_spoils_only_its_own_request() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model)
+        submit(queue, "one")
+        await begun(model, 1)
+        good, bad, fine = submit(queue, "yes"), submit(queue, "boo"), submit(queue, "too")
+        model.gate.set()
+        assert await good.answer == ["YES"]
+        assert await fine.answer == ["TOO"]
+        with pytest.raises(ValueError, match="boo"):
+            await bad.answer
+        assert model.batches[1:] == [["yes", "boo", "too"], ["yes"], ["boo"], ["too"]]
+
+    run(scenario)
+
+
+def test_a_model_that_loses_a_result_is_an_error_not_a_mix_up() -> None:
+    def forgetful(words: Sequence[str]) -> list[str]:
+        return [word.upper() for word in words][1:]
+
+    async def scenario() -> None:
+        queue, _ = batcher(forgetful)
+        with pytest.raises(RuntimeError, match="1 items went in, 0 results came out"):
+            await submit(queue, "a", "b").answer
+
+    run(scenario)
+
+
+# --- the dead --------------------------------------------------------------------------------
+
+
+def test_work_of_a_caller_who_left_is_not_run() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, seen = batcher(model)
+        submit(queue, "first")
+        await begun(model, 1)
+        left, cancelled, stays = (
+            submit(queue, "left", "also"),
+            submit(queue, "x"),
+            submit(queue, "y"),
+        )
+        left.leave()
+        cancelled.answer.cancel()
+        model.gate.set()
+        assert await stays.answer == ["Y"]
+        with pytest.raises(CallerLeft):
+            await left.answer
+        assert model.batches == [["first"], ["y"]]
+        assert seen.drops == ["caller_left"] * 3
+        assert queue.waiting_tokens == queue.waiting_items == 0
+
+    run(scenario)
+
+
+def test_work_past_its_deadline_is_not_run() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, seen = batcher(model)
+        submit(queue, "first")
+        await begun(model, 1)
+        late, stays = submit(queue, "late", deadline=perf_counter()), submit(queue, "stays")
+        model.gate.set()
+        assert await stays.answer == ["STAYS"]
+        with pytest.raises(DeadlineExceeded):
+            await late.answer
+        assert seen.drops == ["deadline"]
+
+    run(scenario)
+
+
+def test_what_is_left_of_a_failed_request_is_not_run() -> None:
+    async def scenario() -> None:
+        model = Shouting()
+        queue, seen = batcher(model, items=1)
+        with pytest.raises(ValueError, match="boo"):
+            await submit(queue, "boo", "rest", "more").answer
+        assert await submit(queue, "next").answer == ["NEXT"]
+        assert model.batches == [["boo"], ["next"]]
+        assert seen.drops == ["failed_with_its_request"] * 2
+
+    run(scenario)
+
+
+# --- limits ----------------------------------------------------------------------------------
+
+
+def test_a_request_that_does_not_fit_is_refused_whole() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, waiting_items=3)
+        submit(queue, "first")
+        await begun(model, 1)
+        waiting = submit(queue, "aa", "bb")
+        with pytest.raises(Overloaded):
+            submit(queue, "cc", "dd")
+        assert queue.waiting_items == 2
+        fits = submit(queue, "ee")
+        model.gate.set()
+        assert await waiting.answer == ["AA", "BB"]
+        assert await fits.answer == ["EE"]
+
+    run(scenario)
+
+
+def test_tokens_are_bounded_too() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, waiting_tokens=10)
+        submit(queue, "first")
+        await begun(model, 1)
+        submit(queue, "sixsix")
+        with pytest.raises(Overloaded):
+            submit(queue, "sixsix")
+        model.gate.set()
+
+    run(scenario)
+
+
+def test_a_request_larger_than_the_whole_queue_is_too_large_not_too_early() -> None:
+    async def scenario() -> None:
+        queue, _ = batcher(Shouting(), waiting_items=3)
+        with pytest.raises(TooLarge, match="at most 3 windows"):
+            submit(queue, "a", "b", "c", "d")
+
+    run(scenario)
+
+
+def test_a_refusal_says_how_long_the_waiting_work_takes_at_the_measured_rate() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, _ = batcher(model, pool=pool, waiting_items=1)
+        submit(queue, "first")
+        await begun(model, 1)
+        submit(queue, "four")
+        queue.token_s = 0.5
+        with pytest.raises(Overloaded) as refusal:
+            submit(queue, "more")
+        assert refusal.value.retry_after_s == pool.drain_s == 2.0
+        model.gate.set()
+
+    run(scenario)
+
+
+def test_the_rate_is_learnt_from_what_ran() -> None:
+    async def scenario() -> None:
+        queue, _ = batcher(Shouting())
+        assert queue.token_s == 0
+        await submit(queue, "word").answer
+        await asyncio.sleep(0)
+        assert queue.token_s > 0
+
+    run(scenario)
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+def test_closing_ends_what_runs_fails_what_waits_and_refuses_what_comes() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, _ = batcher(model, pool=pool)
+        running = submit(queue, "runs")
+        await begun(model, 1)
+        waiting = submit(queue, "waits")
+        closing = asyncio.ensure_future(pool.close())
+        await asyncio.sleep(0)
+        model.gate.set()
+        await closing
+        assert await running.answer == ["RUNS"]
+        with pytest.raises(NotReady):
+            await waiting.answer
+        with pytest.raises(NotReady):
+            submit(queue, "late")
+
+    run(scenario)
