@@ -6,6 +6,7 @@ Standard operators only (opset 21), so that any runtime reads it; knows nothing 
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections import Counter
@@ -212,7 +213,7 @@ def compare(network: Any, file: Path, purpose: Purpose) -> Parity:
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     worst = 0.0
     shapes = []
-    for ids, mask in _batches(network.config, purpose.windows.tokens):
+    for ids, mask in random_batches(file.parent, purpose.windows.tokens):
         feed = {"input_ids": ids, "attention_mask": mask}
         (found,) = session.run(["logits"], feed)
         with torch.inference_mode():
@@ -225,11 +226,13 @@ def compare(network: Any, file: Path, purpose: Purpose) -> Parity:
     return Parity(logits=worst, batches=tuple(shapes))
 
 
-def _batches(config: Any, longest: int) -> Iterator[tuple[Ints, Ints]]:
+def random_batches(folder: Path, longest: int) -> Iterator[tuple[Ints, Ints]]:
+    """Ids and masks (batch, tokens) for the network that `folder/config.json` describes."""
+    config = json.loads((folder / "config.json").read_bytes())
+    pad = int(config["pad_token_id"])
     chance = np.random.default_rng(1)
-    pad = int(config.pad_token_id)
     for texts, tokens in ((1, 2), (1, 23), (3, min(40, longest)), (5, 16), (2, longest)):
-        ids = chance.integers(pad + 1, config.vocab_size, (texts, tokens))
+        ids = chance.integers(pad + 1, config["vocab_size"], (texts, tokens))
         mask = np.ones_like(ids)
         for row in range(1, texts):
             end = int(chance.integers(2, tokens + 1))

@@ -1,0 +1,223 @@
+"""
+An exported graph to dynamic int8: whole numbers in the large products, floats everywhere else.
+
+A scale per weight column, per activation row and per embedding row. A text's rows never see
+another's, so its answer is the same alone and in company; onnxruntime's own quantizer takes one
+scale for a whole batch, and strangers then move each other's answers.
+
+Processors without VNNI add pairs of uint8 x int8 products in 16 bits, which can overflow
+(microsoft/onnxruntime#14642). `session.x64quantprecision` in onnxruntime's settings avoids it,
+and the golden answers, checked on every host at load, would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+from build.checkpoint import TOKENIZER_FILES, copy_files, read_purpose
+from build.errors import BuildError
+from build.export import MODEL, PARITY, Parity, random_batches, save
+from build.steps import Quantize
+from models.spec import Task
+
+CARRIED = ("config.json", "task.json", *TOKENIZER_FILES)
+LARGEST = 127  # -128 is left out: the range is symmetric
+ZERO_POINT = 128  # of activations, which are stored as uint8
+# A row of zeros must not divide by zero; no activation that matters is smaller.
+SMALLEST_ROW = 1e-12
+
+Floats = NDArray[np.float32]
+
+
+def quantize(step: Quantize, source: Path, target: Path) -> None:
+    """Rewrite `source/model.onnx` into `target`; the layer that makes the logits stays as it is."""
+    if step.bits != 8:
+        raise BuildError(f"weights are quantized to 8 bits, not {step.bits}")
+    model = onnx.load(source / MODEL)
+    rewrite(model.graph)
+    save(model, target)
+    copy_files(source, target, CARRIED)
+    (target / PARITY).write_bytes(msgspec.json.encode(_parity(source, target)))
+
+
+def rewrite(graph: GraphProto) -> None:
+    """Replace every linear layer but the last, and the word embedding, by int8 ones, in place."""
+    scribe = _Scribe(graph)
+    nodes = [new for node in graph.node for new in scribe.rewritten(node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(scribe.stored)
+    _drop_unused(graph)
+
+
+def by_column(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """(rows, columns) float -> int8 of the same shape and (columns,) scales."""
+    scales = np.abs(weight).max(axis=0) / LARGEST
+    scales[scales == 0] = 1
+    return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
+
+
+def by_row(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """(rows, columns) float -> int8 of the same shape and (rows, 1) scales."""
+    columns, scales = by_column(weight.T)
+    return np.ascontiguousarray(columns.T), scales[:, None]
+
+
+class _Scribe:
+    """Writes the nodes that replace one; remembers what it stored and which rows it scaled."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self.stored: list[TensorProto] = []
+        self._weights = _constants(graph)
+        self._last = _makers_of_output(graph)
+        self._scaled: dict[str, tuple[str, str]] = {}
+        self._known: set[str] = set()
+
+    def rewritten(self, node: NodeProto) -> Iterator[NodeProto]:
+        weight = self._matrix(node)
+        if weight is None or node.output[0] in self._last:
+            yield node
+        elif node.op_type == "Gather" and node.input[1] == "input_ids":
+            yield from self._embedding(node, weight)
+        elif node.op_type == "MatMul":
+            yield from self._product(node.input[0], node.input[1], weight, node.output[0])
+        elif node.op_type == "Gemm":
+            rows, matrix, *bias = node.input
+            name = node.output[0]
+            bare = f"{name}.product" if bias else name
+            yield from self._product(rows, matrix, weight, bare)
+            if bias:
+                yield helper.make_node("Add", [bare, *bias], [name], name=f"{name}.bias")
+        else:
+            yield node
+
+    def _matrix(self, node: NodeProto) -> Floats | None:
+        """The constant matrix a node works with: (in, out), or (vocabulary, hidden) of a Gather."""
+        place = {"Gather": 0, "MatMul": 1, "Gemm": 1}.get(node.op_type)
+        tensor = None if place is None else self._weights.get(node.input[place])
+        if tensor is None or len(tensor.dims) != 2:
+            return None
+        weight: Floats = numpy_helper.to_array(tensor).astype(np.float32)
+        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
+            weight = weight.T
+        return weight
+
+    def _embedding(self, node: NodeProto, weight: Floats) -> Iterator[NodeProto]:
+        table, ids = node.input
+        name = node.output[0]
+        numbers, scales = by_row(weight)
+        self._store(f"{table}.int8", numbers)
+        self._store(f"{table}.scale", scales)
+        whole, cast, scale = f"{name}.int8", f"{name}.float", f"{name}.scale"
+        yield helper.make_node("Gather", [f"{table}.int8", ids], [whole], name=whole)
+        yield helper.make_node("Gather", [f"{table}.scale", ids], [scale], name=scale)
+        yield helper.make_node("Cast", [whole], [cast], name=cast, to=TensorProto.FLOAT)
+        yield helper.make_node("Mul", [cast, scale], [name], name=name)
+
+    def _product(self, rows: str, matrix: str, weight: Floats, name: str) -> Iterator[NodeProto]:
+        """
+        rows @ weight = (uint8 - 128) @ int8, times the row's largest value, times the column scale.
+
+        The column scale carries the row scale's 1/127, so that the row's largest value serves.
+        """
+        if rows not in self._scaled:
+            yield from self._scale(rows)
+        numbers, largest = self._scaled[rows]
+        weights, scales = by_column(weight)
+        self._store(f"{matrix}.int8", weights)
+        self._store(f"{matrix}.scale", scales / LARGEST)
+        self._store("activation.zero", np.array(ZERO_POINT, np.uint8))
+        whole, cast, scaled = f"{name}.int32", f"{name}.float", f"{name}.rows"
+        inputs = [numbers, f"{matrix}.int8", "activation.zero"]
+        yield helper.make_node("MatMulInteger", inputs, [whole], name=whole)
+        yield helper.make_node("Cast", [whole], [cast], name=cast, to=TensorProto.FLOAT)
+        yield helper.make_node("Mul", [cast, largest], [scaled], name=scaled)
+        yield helper.make_node("Mul", [scaled, f"{matrix}.scale"], [name], name=name)
+
+    def _scale(self, rows: str) -> Iterator[NodeProto]:
+        """
+        Rows as uint8 around 128, once for all the layers that read them.
+
+        Adding 128.5 before the cast, which cuts, rounds to the nearest in one pass less.
+        """
+        self._store("activation.axis", np.array([-1], np.int64))
+        self._store("activation.smallest", np.array(SMALLEST_ROW, np.float32))
+        self._store("activation.range", np.array(LARGEST, np.float32))
+        self._store("activation.shift", np.array(ZERO_POINT + 0.5, np.float32))
+        size, peak, largest = f"{rows}.abs", f"{rows}.peak", f"{rows}.largest"
+        factor, wide, shifted, numbers = (
+            f"{rows}.{part}" for part in ("factor", "wide", "shifted", "uint8")
+        )
+        yield helper.make_node("Abs", [rows], [size], name=size)
+        inputs = [size, "activation.axis"]
+        yield helper.make_node("ReduceMax", inputs, [peak], name=peak, keepdims=1)
+        yield helper.make_node("Max", [peak, "activation.smallest"], [largest], name=largest)
+        yield helper.make_node("Div", ["activation.range", largest], [factor], name=factor)
+        yield helper.make_node("Mul", [rows, factor], [wide], name=wide)
+        yield helper.make_node("Add", [wide, "activation.shift"], [shifted], name=shifted)
+        yield helper.make_node("Cast", [shifted], [numbers], name=numbers, to=TensorProto.UINT8)
+        self._scaled[rows] = numbers, largest
+
+    def _store(self, name: str, values: NDArray[Any]) -> None:
+        if name not in self._known:
+            self._known.add(name)
+            self.stored.append(numpy_helper.from_array(values, name))
+
+
+def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Weights by the name nodes read them by, looking through casts from 16 bits."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    casts = (node for node in graph.node if node.op_type == "Cast" and node.input[0] in stored)
+    return stored | {node.output[0]: stored[node.input[0]] for node in casts}
+
+
+def _makers_of_output(graph: GraphProto) -> set[str]:
+    """What the logits are made of: the last product and its bias."""
+    makers = {node.output[0]: node for node in graph.node}
+    names = {value.name for value in graph.output}
+    return names | {name for output in names for name in makers[output].input}
+
+
+def _drop_unused(graph: GraphProto) -> None:
+    """Remove the float weights nobody reads any more, and their casts."""
+    stored = {tensor.name for tensor in graph.initializer}
+    read = {name for node in graph.node for name in node.input}
+    kept = [
+        node
+        for node in graph.node
+        if not (node.op_type == "Cast" and node.input[0] in stored and node.output[0] not in read)
+    ]
+    read = {name for node in kept for name in node.input}
+    weights = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(weights)
+
+
+def _parity(source: Path, target: Path) -> Parity:
+    """What int8 changed, on top of what exporting did."""
+    purpose = read_purpose(source)
+    before = msgspec.json.decode((source / PARITY).read_bytes(), type=Parity)
+    sessions = [
+        ort.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])
+        for folder in (source, target)
+    ]
+    worst = 0.0
+    for ids, mask in random_batches(source, purpose.windows.tokens):
+        feed = {"input_ids": ids, "attention_mask": mask}
+        expected, found = (session.run(["logits"], feed)[0] for session in sessions)
+        if purpose.task is Task.NER:
+            expected, found = expected[mask == 1], found[mask == 1]
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if not np.isfinite(worst):
+        raise BuildError("quantized logits are not finite")
+    return Parity(logits=before.logits + worst, batches=before.batches)
