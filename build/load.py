@@ -1,0 +1,142 @@
+"""
+Saturates one route over HTTP: so many connections, each asking again as soon as it is answered.
+
+wrk makes the load where it is installed, since it takes next to nothing of the server's cores; a
+small client of ours else. Knows nothing of models or of what the answers say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from build.errors import BuildError
+
+WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
+LONGEST_ANSWER_S = 60
+MARK = b'"results"'
+
+
+@dataclass(frozen=True)
+class Load:
+    """
+    What came back.
+
+    ended_s    when each right answer came, seconds since the load began, ascending
+    failures   other answers and broken connections
+    generator  cores the load generator itself used
+    """
+
+    ended_s: tuple[float, ...]
+    failures: int
+    generator: float
+
+    def rate(self, *, after_s: float, until_s: float) -> float:
+        """
+        Right answers a second between two moments.
+
+        Begin after the load is steady: then the work under way at the start makes up for that
+        under way at the end.
+        """
+        return sum(after_s < t <= until_s for t in self.ended_s) / (until_s - after_s)
+
+
+def generator_name() -> str:
+    return "wrk" if shutil.which("wrk") else "a Python client (install wrk for a lighter one)"
+
+
+def saturate(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
+    """POST the bodies in turn, over and over, for at least `seconds`."""
+    if shutil.which("wrk"):
+        return _wrk(url, bodies, connections, math.ceil(seconds))
+    before, began = time.process_time(), time.perf_counter()
+    ended, failures = asyncio.run(_callers(url, bodies, connections, seconds))
+    cores = (time.process_time() - before) / (time.perf_counter() - began)
+    return Load(tuple(sorted(ended)), failures, cores)
+
+
+def _wrk(url: str, bodies: Sequence[bytes], connections: int, seconds: int) -> Load:
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        file.write(b"\n".join(bodies))
+        file.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+        command += ["--timeout", f"{LONGEST_ANSWER_S}s", "-s", str(WRK_SCRIPT), url, "--"]
+        before = _children_s()
+        done = subprocess.run([*command, file.name], capture_output=True, text=True)
+    if done.returncode:
+        raise BuildError(f"wrk failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    ended, failures = read_wrk(done.stdout)
+    return Load(ended, failures, (_children_s() - before) / seconds)
+
+
+def read_wrk(output: str) -> tuple[tuple[float, ...], int]:
+    """Seconds of right answers, and failures, from what wrk.lua prints."""
+    ended, failures = [], 0
+    for line in output.splitlines():
+        match line.split():
+            case ["answered", moment]:
+                ended.append(float(moment))
+            case ["failed", number]:
+                failures += int(number)
+    return tuple(ended), failures
+
+
+def _children_s() -> float:
+    """CPU seconds of the child processes that have ended: of servers still running, none."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+async def _callers(
+    url: str, bodies: Sequence[bytes], connections: int, seconds: float
+) -> tuple[list[float], int]:
+    place = urlsplit(url)
+    turn = count()
+    ended: list[float] = []
+    failures = 0
+    began = time.perf_counter()
+
+    def request() -> bytes:
+        body = bodies[next(turn) % len(bodies)]
+        head = (
+            f"POST {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    async def caller() -> None:
+        nonlocal failures
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        try:
+            while time.perf_counter() - began < seconds:
+                writer.write(request())
+                status, body = await _answer(reader)
+                if status == 200 and MARK in body:
+                    ended.append(time.perf_counter() - began)
+                else:
+                    failures += 1
+        except (OSError, EOFError, ValueError, IndexError):
+            failures += 1
+        finally:
+            writer.close()
+
+    await asyncio.gather(*(caller() for _ in range(connections)))
+    return ended, failures
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and body of an answer with a Content-Length."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    status = int(head.split(maxsplit=2)[1])
+    length = int(head.split(b"content-length:")[1].split(b"\r\n", 1)[0])
+    return status, await reader.readexactly(length)

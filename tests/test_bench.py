@@ -1,0 +1,237 @@
+"""Laws of the benchmark: rounds, ratios, groups, the load it makes; and one short whole run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from build import bench, echo, load
+from build.errors import BuildError
+from build.figures import Figure, Target, interleave, ratios, table
+from build.server import serving
+from models import catalog
+from models.spec import Task
+from tests.tiny import write_variant
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# --- figures ----------------------------------------------------------------------------------
+
+
+def test_modes_are_interleaved_every_other_round_backwards():
+    ran: list[str] = []
+
+    def mode(name: str) -> float:
+        ran.append(name)
+        return float(len(ran))
+
+    found = interleave({"a": lambda: mode("a"), "b": lambda: mode("b")}, 3)
+    assert ran == ["a", "b", "b", "a", "a", "b"]
+    assert found == {"a": (1, 4, 5), "b": (2, 3, 6)}
+
+
+def test_ratios_are_taken_round_by_round():
+    assert ratios([8, 3], [4, 1]) == (2, 3)
+
+
+def test_a_median_is_held_against_its_target():
+    slow = Figure("s", "v", "w", "ratio", (0.6, 0.9, 0.8), Target(0.85))
+    assert slow.median == 0.8 and slow.is_kept is False
+    assert Figure("s", "v", "w", "s", (5.0,), Target(6, at_least=False)).is_kept
+    assert Figure("s", "v", "w", "s", (5.0,)).is_kept is None
+
+
+def test_the_table_shows_median_range_and_target():
+    figures = [
+        Figure("start", "all", "to ready", "s", (3.0, 4.0, 7.5), Target(6, at_least=False)),
+        Figure("speed", "ner-base", "one core", "tokens/s", (2345.6,)),
+    ]
+    assert table(figures) == "\n".join(
+        [
+            "       variant   measured  median      min - max  unit      target",
+            "start  all       to ready       4        3 - 7.5  s         <= 6    kept",
+            "speed  ner-base  one core   2,346  2,346 - 2,346  tokens/s",
+        ]
+    )
+
+
+# --- the same texts in process ----------------------------------------------------------------
+
+
+def test_texts_are_sorted_within_those_waiting():
+    found = bench.sorted_within([9, 2, 3, 8, 5, 1], 4, 2)
+    assert found == [[1, 2], [3, 0], [5], [4]]
+
+
+def test_texts_are_sorted_over_all():
+    assert bench.sorted_over_all([9, 2, 3, 8, 5], 2) == [[1, 2], [4, 3], [0]]
+
+
+@given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 20), st.integers(1, 8))
+def test_every_text_is_in_exactly_one_group(lengths, waiting, cores):
+    for groups in (
+        bench.sorted_within(lengths, waiting, cores),
+        bench.sorted_over_all(lengths, waiting),
+    ):
+        assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize(
+    "rate, seconds, texts", [(0, 6, 32), (20, 6, 128), (41, 6, 240), (1e4, 6, 512)]
+)
+def test_a_set_of_texts_fills_the_time_in_whole_groups(rate, seconds, texts):
+    assert bench.texts_for(rate, seconds, 512) == texts
+
+
+def test_a_variant_compressed_from_another_comes_after_it(tmp_path):
+    base = catalog.read(write_variant(tmp_path, "ner-base", Task.NER))
+    small = msgspec.structs.replace(base, name="ner-a", parent="ner-base")
+    news = catalog.read(write_variant(tmp_path, "news-base", Task.CLASSIFICATION))
+    assert bench.compared([small, news, base]) == [[base, small], [news]]
+
+
+def test_traffic_is_what_the_load_test_sends():
+    texts = bench.traffic("headlines", seed=5)
+    assert len(texts) == bench.TEXTS
+    assert texts == bench.traffic("headlines", seed=5)
+
+
+def test_a_missing_variant_is_named_with_those_there(tmp_path):
+    write_variant(tmp_path, "ner-tiny", Task.NER)
+    with pytest.raises(BuildError, match=r"does not hold nothing; it holds ner-tiny"):
+        bench._chosen(tmp_path, "nothing")
+    with pytest.raises(BuildError, match="holds no variants"):
+        bench._chosen(tmp_path / "empty", "")
+
+
+def test_a_torch_folder_must_be_a_checkpoint_of_a_measured_variant(tmp_path):
+    with pytest.raises(BuildError, match="--torch"):
+        bench._eager([f"ner-base={tmp_path}"], {"ner-base"})
+
+
+# --- the echo lane ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def echoed(tmp_path_factory) -> Path:
+    texts = bench.traffic("sentences", seed=1)
+    return echo.write(tmp_path_factory.mktemp("catalog"), texts)
+
+
+def test_the_echo_variant_proves_itself_and_finds_entities(echoed):
+    texts = bench.traffic("sentences", seed=1)
+    answers = catalog.open_variant(echoed).answer(texts)
+    found = sum(len(answer.entities) for answer in answers) / len(texts)
+    assert 2 < found < 10
+    assert all(answer.unknown == 0 for answer in answers)
+
+
+def test_plain_starlette_gives_the_pipelines_answer(echoed):
+    pipeline = catalog.open_variant(echoed)
+    text = bench.traffic("sentences", seed=1)[0]
+    answer = TestClient(echo.plain(pipeline)).post("/v1/ner", json={"inputs": text}).json()
+    (expected,) = pipeline.answer([text])
+    assert [e["text"] for e in answer["results"][0]["entities"]] == [
+        e.text for e in expected.entities
+    ]
+    fixed = TestClient(echo.plain(None)).post("/v1/ner", json={"inputs": text})
+    assert fixed.json()["results"] == []
+
+
+# --- load -------------------------------------------------------------------------------------
+
+
+def test_a_rate_counts_what_ended_in_the_window():
+    seen = load.Load((0.2, 0.9, 1.5, 2.0, 2.5, 3.5), 0, 0.1)
+    assert seen.rate(after_s=1, until_s=3) == 1.5
+
+
+def test_what_wrk_prints_is_read():
+    output = "Running 1s test\n  2 threads\nanswered 0.100000\nanswered 0.250000\nfailed 3\n"
+    assert load.read_wrk(output) == ((0.1, 0.25), 3)
+
+
+class _Stub(BaseHTTPRequestHandler):
+    """Every text with a "!" in it fails."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = b'{"title": "no"}' if "!" in ask["inputs"] else b'{"results": [{}]}'
+        self.send_response(500 if "!" in ask["inputs"] else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Stub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1/ner"
+    server.shutdown()
+    server.server_close()
+
+
+BODIES = [json.dumps({"inputs": text}, ensure_ascii=False).encode() for text in ("Èkó", "a!", "b")]
+
+
+def test_whatever_makes_the_load_counts_right_answers_and_failures(stub):
+    seen = load.saturate(stub, BODIES, connections=3, seconds=1)
+    assert len(seen.ended_s) > 3 and seen.failures > 0
+    assert list(seen.ended_s) == sorted(seen.ended_s)
+
+
+def test_the_python_client_sends_the_texts_in_turn(stub):
+    ended, failures = asyncio.run(load._callers(stub, BODIES, 1, 0.5))
+    assert abs(len(ended) - 2 * failures) <= 2
+    assert min(ended) > 0
+
+
+def test_a_server_that_ends_at_once_shows_the_end_of_its_log():
+    command = [sys.executable, "-c", "raise SystemExit('no model here')"]
+    with pytest.raises(BuildError, match="no model here"), serving(lambda _: command):
+        pass
+
+
+# --- all of it --------------------------------------------------------------------------------
+
+
+def test_a_quick_run_measures_a_real_server(tmp_path):
+    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
+    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
+    command += ["--only", "throughput,speed,overhead", "--out", tmp_path / "reports"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "reports" / "bench.json").read_text())["figures"]
+    medians = {(f["variant"], f["what"]): f["median"] for f in figures}
+    assert medians["ner-tiny", "HTTP"] > 0
+    assert medians["ner-tiny", "HTTP / in process, sorted within 16 waiting"] > 0
+    assert medians["ner-tiny", "failed calls"] == 0
+    assert medians["ner-tiny", "one core"] > 0
+    assert medians["ner-echo", "CPU, Kadogo / Starlette, same lane"] > 0
+    assert "HTTP / in process, sorted over all" in done.stdout
+
+
+def test_no_catalog_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "build.bench", "--catalog", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "holds no variants" in done.stderr
