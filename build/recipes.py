@@ -13,7 +13,7 @@ ENCODER = (TrainTokenizer(), Pretrain())
 NER = (*ENCODER, Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=5))
 NEWS = (
     *ENCODER,
-    Finetune(task=Task.CLASSIFICATION, languages=NEWS_LANGUAGES, epochs=4, overlap=0),
+    Finetune(task=Task.CLASSIFICATION, languages=NEWS_LANGUAGES, epochs=3, overlap=0),
 )
 
 RECIPES: dict[str, tuple[Step, ...]] = {

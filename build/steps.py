@@ -43,11 +43,11 @@ class Pretrain(Step, frozen=True, kw_only=True):
     hidden: Positive = 256
     heads: Positive = 4
     inner: Positive = 1024
-    tokens: Positive = 8_000_000
+    tokens: Positive = 4_000_000
     window: Positive = 128
-    batch_tokens: Positive = 8_192
+    batch_tokens: Positive = 2_048
     masked: Share = 0.15
-    peak: Rate = 1e-3
+    peak: Rate = 7e-4
     warmup: Share = 0.06
     seed: int = 1
     version: int = 1
