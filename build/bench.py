@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,15 +210,18 @@ def sorted_over_all(lengths: Sequence[int], size: int) -> list[list[int]]:
 # --- speed ------------------------------------------------------------------------------------
 
 
+EAGER = ", torch eager"
+
+
 def speed(pipelines: Mapping[str, Pipeline], plan: Plan) -> list[Figure]:
     """
     Tokens a second of the model alone on one core, in batches of 8 of like length.
 
-    The first of `pipelines` is what the others are compared with, by the time the same texts
-    took. All of one task.
+    All of one task. Others are compared with the first, and with those of torch, by the time the
+    same texts took.
     """
-    first = next(iter(pipelines))
-    task = pipelines[first].variant.task
+    names = list(pipelines)
+    task = pipelines[names[0]].variant.task
     texts = traffic(KINDS[task], plan.seed)[: SPEED_TEXTS[task]]
     tokens = {
         name: sum(len(w.ids) for text in texts for w in pipeline.encode(text).windows)
@@ -226,17 +229,22 @@ def speed(pipelines: Mapping[str, Pipeline], plan: Plan) -> list[Figure]:
     }
     modes = {name: _passes(pipeline, texts, plan) for name, pipeline in pipelines.items()}
     found = interleave(modes, plan.rounds)
+
+    def figure(name: str, what: str, unit: str, rounds: Iterable[float]) -> Figure:
+        return Figure("speed", name, what, unit, tuple(rounds))
+
+    eager = [name for name in names if name.endswith(EAGER)]
+    pairs = [
+        (name, other)
+        for other in [names[0], *eager]
+        for name in names
+        if name != other and name not in eager
+    ]
     return [
+        *(figure(n, "one core", "tokens/s", (v * tokens[n] for v in found[n])) for n in names),
         *(
-            Figure("speed", name, "one core", "tokens/s", tuple(v * tokens[name] for v in values))
-            for name, values in found.items()
-        ),
-        *(
-            Figure(
-                "speed", name, f"the same texts / {first}", "ratio", ratios(values, found[first])
-            )
-            for name, values in found.items()
-            if name != first
+            figure(name, f"the same texts / {other}", "ratio", ratios(found[name], found[other]))
+            for name, other in pairs
         ),
     ]
 
@@ -429,7 +437,7 @@ def _speed(
     opened = {v.name: catalog.open_variant(root / v.name, options) for v in group}
     for name, folder in eager.items():
         if name in opened:
-            opened[f"{name}, torch eager"] = _in_torch(opened[name], folder, options)
+            opened[name + EAGER] = _in_torch(opened[name], folder, options)
     return speed(opened, plan)
 
 

@@ -85,19 +85,20 @@ def serving(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, wait, and end what is left of it and its children."""
+    """Ask it to end and wait; then, or when we are told to end ourselves, end what is left."""
     family: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
-    with suppress(ProcessLookupError):
+    try:
         process.send_signal(signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOPPED_WITHIN_S)
-    process.kill()
-    process.wait()
-    for child in family:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOPPED_WITHIN_S)
+    finally:
+        process.kill()
+        process.wait()
+        for child in family:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def _is_ready(port: int) -> bool:
