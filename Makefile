@@ -44,7 +44,7 @@ build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
 	$(BIN)/python -m build $(ARGS) --data $(DATA)
 
 loadtest: .venv/.loadtest ## compare the variants of a running server under Locust
-	$(BIN)/python -m loadtest $(ARGS)
+	$(BIN)/python -m loadtest --host http://$(HOST):$(PORT) $(ARGS)
 
 bench: .venv/.test ## speed ratios from one interleaved run on this machine
 	$(BIN)/python -m build bench $(ARGS)
