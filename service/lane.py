@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -60,7 +61,7 @@ class Lane:
         self.digest = pipeline.variant.digest
         self.metrics = metrics.VariantMetrics(self.variant.name)
         self.batcher = Batcher(pipeline.run, limits, pool, self.metrics)
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._pool = pool
 
     async def answer(
@@ -92,10 +93,10 @@ class Lane:
 
     def warm_up(self) -> None:
         for words in WARM_UP:
-            self._pipeline.answer(["kadogo " * words])
+            self.pipeline.answer(["kadogo " * words])
 
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
-        return [self._pipeline.encode(text) for text in texts]
+        return [self.pipeline.encode(text) for text in texts]
 
     def _decode(
         self, encoded: Sequence[Encoded], logits: Sequence[Any], options: Options
@@ -103,7 +104,7 @@ class Lane:
         """`logits`: of every window, in the order of the texts and their windows."""
         each = iter(logits)
         return [
-            self._pipeline.decode(text, [next(each) for _ in text.windows], options)
+            self.pipeline.decode(text, [next(each) for _ in text.windows], options)
             for text in encoded
         ]
 
@@ -208,6 +209,7 @@ class Lanes:
             for name, reason in self._catalog.quarantined.items()
         }
         return Status(
+            process=os.getpid(),
             state=self.state,
             reason=self.reason,
             uptime_seconds=round(monotonic() - self._started, 3),

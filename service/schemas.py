@@ -162,6 +162,7 @@ class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """This process now. `drain_seconds`: how long the waiting work takes at the measured rate."""
 
+    process: int
     state: State
     reason: str | None
     uptime_seconds: float

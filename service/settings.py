@@ -66,10 +66,10 @@ def _provider(text: str) -> str:
 def cores() -> int:
     """Cores this process may use: its affinity, and the container's quota where there is one."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(mine or 1, _quota(Path("/sys/fs/cgroup"))))
+    return max(1, min(mine or 1, quota(Path("/sys/fs/cgroup"))))
 
 
-def _quota(cgroup: Path) -> int:
+def quota(cgroup: Path) -> int:
     """Cores a cgroup of version 2 or 1 grants, rounded up; plenty if unlimited."""
     plenty = 1 << 16
     try:

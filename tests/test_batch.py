@@ -157,7 +157,6 @@ def test_those_who_come_while_one_runs_go_together_each_with_its_own_answer() ->
         model.gate.set()
         assert await first.answer == ["FIRST"]
         assert [await job.answer for job in others] == [["AAAA"], ["BBBB"], ["CCCC"]]
-        await asyncio.sleep(0)  # counted after the callers are told
         assert model.batches == [["first"], ["aaaa", "bbbb", "cccc"]]
         assert seen.batches == [(1, 5, 5), (3, 12, 12)]
 
@@ -397,7 +396,6 @@ def test_the_rate_is_learnt_from_what_ran() -> None:
         queue, _ = batcher(Shouting())
         assert queue.token_s == 0
         await submit(queue, "word").answer
-        await asyncio.sleep(0)
         assert queue.token_s > 0
 
     run(scenario)

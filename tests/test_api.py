@@ -1,0 +1,478 @@
+"""Our routes over HTTP, on tiny real variants: answers, limits, problems, what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from models.spec import Golden, Task
+from service.api import Answers, build
+from service.lane import Lanes
+from service.settings import Settings
+from tests.tiny import write_variant
+
+SENTENCE = "Sani Bello ya je Kano ranar Litinin."
+ENTITIES = [("PER", "Sani Bello"), ("LOC", "Kano"), ("DATE", "Litinin")]
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo")
+    write_variant(folder, "ner-base", Task.NER)
+    write_variant(folder, "ner-int8", Task.NER)
+    write_variant(folder, "news-int8", Task.CLASSIFICATION)
+    spoil(write_variant(folder, "ner-spoilt", Task.NER))
+    return folder
+
+
+def spoil(variant: Path) -> None:
+    model = variant / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+
+
+def app_of(lanes: Lanes, settings: Settings) -> Starlette:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with lanes.open():
+            yield
+
+    return build(Answers(lanes, settings), lifespan=lifespan)
+
+
+@pytest.fixture(scope="module")
+def client(catalog: Path) -> Iterator[TestClient]:
+    settings = Settings(catalog=catalog, max_inputs=3, max_text=1000, max_body=5000)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        yield client
+
+
+def ask(client: TestClient, path: str, **body: Any) -> Any:
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+def test_a_sentence_is_answered_with_its_entities(client: TestClient) -> None:
+    reply = ask(client, "/v1/ner", inputs=SENTENCE)
+    [result] = reply["results"]
+    assert [(e["label"], e["text"]) for e in result["entities"]] == ENTITIES
+    assert all(SENTENCE[e["start"] : e["end"]] == e["text"] for e in result["entities"])
+    assert reply["task"] == "ner"
+    assert reply["variant"] == "ner-int8"
+    assert len(reply["digest"]) == 16
+    assert reply["timing_ms"].keys() == {"queue", "encode", "model", "total"}
+    assert result.keys() == {"entities", "tokens", "windows", "unknown"}
+
+
+def test_texts_are_answered_in_their_order(client: TestClient) -> None:
+    reply = ask(client, "/v1/classify", inputs=["kwallo kwallo", "banki", "asibiti " * 5])
+    best = [result["labels"][0]["label"] for result in reply["results"]]
+    assert best == ["sports", "business", "health"]
+    assert reply["variant"] == "news-int8"
+
+
+def test_a_variant_is_named(client: TestClient) -> None:
+    assert ask(client, "/v1/ner", inputs="Kano", variant="ner-base")["variant"] == "ner-base"
+
+
+def test_parameters_shape_the_answer(client: TestClient) -> None:
+    one = ask(client, "/v1/classify", inputs="kwallo", parameters={"top_k": 1})
+    assert len(one["results"][0]["labels"]) == 1
+    utf16 = ask(client, "/v1/ner", inputs="😀 Kano", parameters={"offset_unit": "utf16"})
+    assert utf16["results"][0]["entities"][0]["start"] == 3
+
+
+def test_a_long_text_is_answered_like_a_short_one(catalog: Path) -> None:
+    settings = Settings(catalog=catalog)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        text = "Sani ya je Kano . " * 3000
+        [result] = ask(client, "/v1/ner", inputs=text)["results"]
+    assert len(result["entities"]) == 6000
+    assert result["windows"] > 100
+
+
+def test_an_answer_says_which_variant_and_where_the_time_went(client: TestClient) -> None:
+    response = client.post("/v1/ner", json={"inputs": "Kano"}, headers={"X-Request-ID": "abc-1"})
+    assert response.headers["x-request-id"] == "abc-1"
+    assert response.headers["x-variant"] == "ner-int8"
+    stages = [part.split(";")[0] for part in response.headers["server-timing"].split(", ")]
+    assert stages == ["queue", "encode", "model", "total"]
+
+
+def test_every_answer_has_a_request_id(client: TestClient) -> None:
+    for path in ("/v1/variants", "/v1/status", "/nowhere", "/v1/ner"):
+        assert client.get(path).headers["x-request-id"]
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def refused(client: TestClient, path: str, content: bytes | str, **headers: str) -> dict[str, Any]:
+    sent = {"content-type": "application/json", **headers}
+    response = client.post(path, content=content, headers=sent)
+    problem: dict[str, Any] = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["title"] and problem["detail"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b'{"inputs": "SECRET"',
+        b'{"inputs": "SECRET" "variant": 1}',
+        b'{"inputs": "\xff"}',
+        b'{"inputs": "\xed\xa0\x80"}',
+        rb'{"inputs": "\ud800"}',
+        rb'{"inputs": "\ud800\ud800 SECRET"}',
+        rb'{"inputs": "\udc00 SECRET"}',
+        b'\xef\xbb\xbf{"inputs": "SECRET"}',
+        b'{"inputs": "a\nb"}',
+    ],
+)
+def test_what_is_not_json_in_utf8_is_malformed(client: TestClient, body: bytes) -> None:
+    problem = refused(client, "/v1/ner", body)
+    assert problem["status"] == 400
+    assert "SECRET" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, ""),
+        ([], ""),
+        ("SECRET", ""),
+        ({"inputs": 3}, "/inputs"),
+        ({"inputs": None}, "/inputs"),
+        ({"inputs": {"SECRET": 1}}, "/inputs"),
+        ({"inputs": []}, "/inputs"),
+        ({"inputs": ""}, "/inputs"),
+        ({"inputs": " \n\t"}, "/inputs"),
+        ({"inputs": ["SECRET", ""]}, "/inputs/1"),
+        ({"inputs": ["SECRET", 4]}, "/inputs/1"),
+        ({"inputs": "SECRET", "SECRET": 1}, ""),
+        ({"inputs": "SECRET", "variant": 3}, "/variant"),
+        ({"inputs": "SECRET", "parameters": {"SECRET": 1}}, "/parameters"),
+        ({"inputs": "SECRET", "parameters": {"aggregation": "SECRET"}}, "/parameters/aggregation"),
+        ({"inputs": "SECRET", "parameters": {"offset_unit": "SECRET"}}, "/parameters/offset_unit"),
+        ({"inputs": "SECRET", "parameters": {"min_score": 1.5}}, "/parameters/min_score"),
+        ({"inputs": "SECRET", "parameters": {"min_score": "SECRET"}}, "/parameters/min_score"),
+        ({"inputs": "SECRET", "parameters": {"top_k": 0}}, "/parameters/top_k"),
+    ],
+)
+def test_a_bad_field_is_pointed_at_and_nothing_is_repeated(
+    client: TestClient, body: Any, pointer: str
+) -> None:
+    problem = refused(client, "/v1/ner", json.dumps(body))
+    assert problem["status"] == 422
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert "SECRET" not in json.dumps(problem)
+
+
+def test_a_bad_choice_is_answered_with_the_choices(client: TestClient) -> None:
+    body = '{"inputs": "a", "parameters": {"aggregation": "best"}}'
+    assert "none, simple, first, average, max" in refused(client, "/v1/ner", body)["detail"]
+
+
+def test_an_unknown_variant_is_answered_with_the_known_ones(client: TestClient) -> None:
+    problem = refused(client, "/v1/ner", '{"inputs": "a", "variant": "ner-large"}')
+    assert problem["status"] == 404
+    assert "ner-base, ner-int8" in problem["detail"]
+
+
+def test_a_variant_of_the_other_task_is_unknown_here(client: TestClient) -> None:
+    problem = refused(client, "/v1/classify", '{"inputs": "a", "variant": "ner-int8"}')
+    assert problem["status"] == 404
+    assert "known are news-int8" in problem["detail"]
+
+
+def test_a_quarantined_variant_is_answered_with_the_reason(client: TestClient) -> None:
+    problem = refused(client, "/v1/ner", '{"inputs": "a", "variant": "ner-spoilt"}')
+    assert problem["status"] == 503
+    assert "model.onnx is not the file" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"inputs": ["a"] * 4}, {"inputs": "a" * 1001}, {"inputs": ["a" * 999] * 6}]
+)
+def test_too_much_is_refused(client: TestClient, body: Any) -> None:
+    assert refused(client, "/v1/ner", json.dumps(body))["status"] == 413
+
+
+def test_a_body_without_a_length_is_bounded_too(client: TestClient) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 100
+
+    response = client.post("/v1/ner", content=endless())
+    assert response.status_code == 413
+
+
+def test_the_largest_request_allowed_is_answered(client: TestClient) -> None:
+    assert len(ask(client, "/v1/ner", inputs=["Kano " * 200] * 3)["results"]) == 3
+
+
+@pytest.mark.parametrize("name", ["content-type", "content-encoding"])
+def test_other_content_is_refused(client: TestClient, name: str) -> None:
+    problem = refused(client, "/v1/ner", '{"inputs": "a"}', **{name: "gzip"})
+    assert problem["status"] == 415
+
+
+def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
+    response = client.get("/v1/ner")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_an_unknown_path_is_a_problem(client: TestClient) -> None:
+    response = client.get("/v1/nothing")
+    assert response.status_code == 404
+    assert response.json()["type"] == "urn:kadogo:problem:unknown_path"
+
+
+def test_no_text_is_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="kadogo")
+    client.post("/v1/ner", json={"inputs": "SECRET"})
+    client.post("/v1/ner", json={"inputs": ["SECRET", ""]})
+    client.post("/v1/ner", content=b'{"inputs": SECRET}')
+    assert "SECRET" not in caplog.text
+
+
+# --- load ------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def held(lanes: Lanes) -> AsyncIterator[None]:
+    """Every model thread is busy within."""
+    gate = threading.Event()
+    for _ in range(lanes.pool.threads):
+        lanes.pool.executor.submit(gate.wait, 30)
+    try:
+        yield
+    finally:
+        gate.set()
+
+
+def over(app: Starlette) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=app)
+    return httpx.AsyncClient(transport=transport, base_url="http://kadogo")
+
+
+async def until_waiting(lanes: Lanes, texts: int) -> None:
+    while sum(each.waiting_texts for each in lanes.status().variants.values()) < texts:
+        await asyncio.sleep(0.001)
+
+
+def test_a_full_queue_is_a_429_with_the_time_to_come_back(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1, queue_texts=1)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            body = {"inputs": "Kano"}
+            async with held(lanes):
+                running = asyncio.ensure_future(client.post("/v1/ner", json=body))
+                await asyncio.sleep(0.05)
+                waiting = asyncio.ensure_future(client.post("/v1/ner", json=body))
+                await until_waiting(lanes, 1)
+                refused = await client.post("/v1/ner", json=body)
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) >= 1
+            assert refused.json()["retry_after_ms"] >= 0
+            assert refused.json()["variant"] == "ner-int8"
+            assert (await running).status_code == (await waiting).status_code == 200
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_an_answer_that_is_late_is_a_504(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1, deadline_ms=50)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            async with held(lanes):
+                late = await client.post("/v1/ner", json={"inputs": "Kano"})
+            assert late.status_code == 504
+            assert late.json()["variant"] == "ner-int8"
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_the_work_of_a_caller_who_hangs_up_is_dropped(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            async with held(lanes):
+                first = asyncio.ensure_future(client.post("/v1/ner", json={"inputs": "Kano"}))
+                await asyncio.sleep(0.05)
+                leaves = asyncio.Event()
+                sent: list[Message] = []
+                leaving = asyncio.ensure_future(
+                    hanging_up(build(Answers(lanes, settings)), leaves, sent)
+                )
+                await until_waiting(lanes, 1)
+                leaves.set()
+                await leaving
+                assert sent == []
+            assert (await first).status_code == 200
+
+    before = dropped(), left()
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert (dropped(), left()) == (before[0] + 1, before[1] + 1)
+
+
+def dropped() -> float:
+    labels = {"variant": "ner-int8", "reason": "caller_left"}
+    return REGISTRY.get_sample_value("kadogo_dropped_total", labels) or 0.0
+
+
+def left() -> float:
+    return REGISTRY.get_sample_value("kadogo_rejections_total", {"reason": "caller_left"}) or 0.0
+
+
+async def hanging_up(app: Starlette, leaves: asyncio.Event, sent: list[Message]) -> None:
+    """A request whose caller sends all of it and hangs up when `leaves` is set."""
+    body = b'{"inputs": "Abuja", "variant": "ner-int8"}'
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/ner",
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
+    await app(scope, receive, send)
+
+
+# --- life ------------------------------------------------------------------------------------
+
+
+def test_while_loading_the_server_lives_and_is_not_ready(catalog: Path) -> None:
+    settings = Settings(catalog=catalog)
+    client = TestClient(build(Answers(Lanes(settings), settings)))  # never started
+    assert client.get("/livez").status_code == 200
+    assert client.get("/healthz").status_code == 200
+    for response in (client.get("/readyz"), client.post("/v1/ner", json={"inputs": "a"})):
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+    assert client.get("/v1/status").json()["state"] == "loading"
+
+
+def test_while_draining_it_is_not_ready_but_answers(catalog: Path) -> None:
+    settings = Settings(catalog=catalog)
+    lanes = Lanes(settings)
+    with TestClient(app_of(lanes, settings)) as client:
+        assert client.get("/readyz").status_code == 200
+        lanes.drain()
+        assert client.get("/readyz").status_code == 503
+        assert client.post("/v1/ner", json={"inputs": "Kano"}).status_code == 200
+        assert client.get("/livez").status_code == 200
+
+
+def test_an_empty_catalog_is_never_ready_and_says_why(tmp_path: Path) -> None:
+    settings = Settings(catalog=tmp_path)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        assert client.get("/readyz").status_code == 503
+        status = client.get("/v1/status").json()
+        assert status["state"] == "failed"
+        assert "holds no variants" in status["reason"]
+        assert client.post("/v1/ner", json={"inputs": "a"}).status_code == 503
+
+
+def test_a_catalog_of_spoilt_variants_is_never_ready(tmp_path: Path) -> None:
+    spoil(write_variant(tmp_path, "ner-int8", Task.NER))
+    settings = Settings(catalog=tmp_path)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        assert client.get("/readyz").status_code == 503
+        problem = client.post("/v1/ner", json={"inputs": "a"})
+        assert problem.status_code == 503
+        assert "ner-int8" in problem.json()["detail"]
+
+
+# --- what is shown ---------------------------------------------------------------------------
+
+
+def test_every_variant_is_listed_with_its_state(client: TestClient) -> None:
+    variants = client.get("/v1/variants").json()["variants"]
+    assert [(v["name"], v["state"], v["default"]) for v in variants] == [
+        ("ner-base", "ready", False),
+        ("ner-int8", "ready", True),
+        ("ner-spoilt", "quarantined", False),
+        ("news-int8", "ready", True),
+    ]
+    assert all("golden" not in v and v["licence"]["name"] == "Apache-2.0" for v in variants)
+    assert "model.onnx" in variants[2]["reason"]
+
+
+def test_one_variant_is_shown_with_its_whole_manifest(client: TestClient) -> None:
+    shown = client.get("/v1/variants/ner-int8").json()
+    assert shown["name"] == "ner-int8"
+    assert shown["format"] == "kadogo-variant/1"
+    assert shown["golden"] == []
+    assert shown["lineage"] == ["Tiny()"]
+    assert "evidence" in shown
+
+
+def test_an_unknown_variant_is_not_shown(client: TestClient) -> None:
+    response = client.get("/v1/variants/ner-large")
+    assert response.status_code == 404
+    assert "ner-base" in response.json()["detail"]
+
+
+def test_the_status_tells_the_state_of_every_variant(client: TestClient) -> None:
+    status = client.get("/v1/status").json()
+    assert status["state"] == "ready"
+    assert status["variants"]["ner-int8"]["state"] == "ready"
+    assert status["variants"]["ner-spoilt"]["state"] == "quarantined"
+    assert status["variants"]["ner-spoilt"]["reason"]
+    assert status["uptime_seconds"] > 0
+
+
+def test_golden_answers_are_shown_where_there_are_some(tmp_path: Path) -> None:
+    golden = Golden(text=".", language="hau", entities=())
+    write_variant(tmp_path, "ner-int8", Task.NER, golden=(golden,))
+    settings = Settings(catalog=tmp_path)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        assert client.get("/v1/variants/ner-int8").json()["golden"][0]["language"] == "hau"
+
+
+def test_the_front_page_leads_to_the_docs(client: TestClient) -> None:
+    assert client.get("/", follow_redirects=False).headers["location"] == "docs"
+    assert client.get("/").status_code == 200

@@ -1,0 +1,253 @@
+"""The edge: bodies within limits, safe request ids, problems that repeat nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.types import Message, Receive
+
+from models.errors import InvalidRequest, NotReady, Overloaded, TooLarge, UnsupportedContent
+from service.batch import CallerLeft
+from service.edge import (
+    BoundedBody,
+    Caller,
+    Headers,
+    Outcome,
+    Post,
+    check_content,
+    read_body,
+    refused,
+    request_id_of,
+)
+from service.schemas import FieldError, FieldsInvalid
+
+
+def chunks(*parts: bytes) -> list[Message]:
+    last = len(parts) - 1
+    return [
+        {"type": "http.request", "body": part, "more_body": i < last}
+        for i, part in enumerate(parts)
+    ]
+
+
+def receiving(messages: Iterable[Message]) -> Receive:
+    each = iter(messages)
+
+    async def receive() -> Message:
+        return next(each)
+
+    return receive
+
+
+# --- bodies ----------------------------------------------------------------------------------
+
+
+def test_a_body_in_chunks_is_read_whole() -> None:
+    assert asyncio.run(read_body(receiving(chunks(b"ab", b"", b"cd")), 4)) == b"abcd"
+
+
+def test_reading_stops_at_the_limit_whatever_is_still_to_come() -> None:
+    messages = iter(chunks(b"abc", b"def", b"never read", b"nor this"))
+    with pytest.raises(TooLarge, match="larger than 4 bytes"):
+        asyncio.run(read_body(receiving(messages), 4))
+    assert next(messages)["body"] == b"never read"
+
+
+def test_a_caller_who_hangs_up_while_sending_has_left() -> None:
+    messages = [chunks(b"ab", b"")[0], {"type": "http.disconnect"}]
+    with pytest.raises(CallerLeft):
+        asyncio.run(read_body(receiving(messages), 4))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"application/json",
+        b"application/json; charset=utf-8",
+        b'Application/JSON;charset="UTF-8"',
+        b"application/vnd.kadogo+json",
+    ],
+)
+def test_json_in_utf8_is_read(value: bytes) -> None:
+    check_content([(b"content-type", value), (b"content-encoding", b"identity")], 10)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"content-type", b"text/plain"),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"content-type", b"application/json; charset=latin-1"),
+        (b"content-type", b"application/jsonx"),
+        (b"content-encoding", b"gzip"),
+    ],
+)
+def test_other_content_is_not(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(UnsupportedContent):
+        check_content([header], 10)
+
+
+def test_no_content_type_passes_for_json() -> None:
+    check_content([], 10)
+
+
+def test_a_length_beyond_the_limit_is_refused_before_a_byte_is_read() -> None:
+    with pytest.raises(TooLarge):
+        check_content([(b"content-length", b"11")], 10)
+
+
+# --- request ids -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [b"a", b"A-1._z", b"x" * 128])
+def test_a_safe_request_id_is_kept(given: bytes) -> None:
+    assert request_id_of([(b"x-request-id", given)]) == given
+
+
+@pytest.mark.parametrize("given", [b"", b"x" * 129, b"a b", b"a\tb", "é".encode(), b'a"b'])
+def test_an_unsafe_request_id_is_replaced(given: bytes) -> None:
+    made = request_id_of([(b"x-request-id", given)])
+    assert made != given
+    assert request_id_of([(b"x-request-id", made)]) == made
+
+
+def test_made_request_ids_differ() -> None:
+    assert len({request_id_of([]) for _ in range(100)}) == 100
+
+
+# --- problems --------------------------------------------------------------------------------
+
+
+def shown(outcome: Outcome) -> dict[str, Any]:
+    problem: dict[str, Any] = msgspec.json.decode(outcome.body)
+    return problem
+
+
+def test_a_problem_has_the_members_of_rfc_9457() -> None:
+    outcome = refused(InvalidRequest("the text is empty"), b"id-1", "ner-int8")
+    assert shown(outcome) == {
+        "type": "urn:kadogo:problem:invalid_request",
+        "title": "Invalid request",
+        "status": 422,
+        "detail": "the text is empty",
+        "request_id": "id-1",
+        "variant": "ner-int8",
+    }
+    assert (b"content-type", b"application/problem+json") in outcome.headers
+
+
+def test_a_bad_field_is_pointed_at() -> None:
+    outcome = refused(FieldsInvalid(FieldError("/inputs/1", "the text is empty")), b"id")
+    assert shown(outcome)["errors"] == [{"pointer": "/inputs/1", "detail": "the text is empty"}]
+
+
+@pytest.mark.parametrize(("wait_s", "seconds"), [(0.0, b"1"), (0.2, b"1"), (2.3, b"3")])
+def test_an_overload_says_when_to_come_back_in_whole_seconds(wait_s: float, seconds: bytes) -> None:
+    outcome = refused(Overloaded("full", retry_after_s=wait_s), b"id")
+    assert outcome.status == 429
+    assert (b"retry-after", seconds) in outcome.headers
+    assert shown(outcome)["retry_after_ms"] == round(wait_s * 1000)
+
+
+def test_not_ready_says_when_to_come_back() -> None:
+    assert (b"retry-after", b"1") in refused(NotReady("loading"), b"id").headers
+
+
+def test_an_unforeseen_error_tells_neither_the_caller_nor_the_log_its_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = "SEC" + "RET"  # so that the source lines of the traceback do not hold it
+
+    def fails() -> None:
+        raise ValueError(text)
+
+    caplog.set_level(logging.DEBUG)
+    try:
+        fails()
+    except ValueError as error:
+        outcome = refused(error, b"id-7")
+    assert outcome.status == 500
+    assert "id-7" in caplog.text and "ValueError" in caplog.text and "in fails" in caplog.text
+    assert text not in caplog.text + outcome.body.decode()
+
+
+# --- the endpoint ----------------------------------------------------------------------------
+
+
+def posted(endpoint: Any, headers: Headers, messages: Iterable[Message]) -> list[Message]:
+    """What the endpoint sends."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "headers": headers}
+    asyncio.run(endpoint(scope, receiving(messages), send))
+    return sent
+
+
+async def _echo(body: bytes, caller: Caller) -> Outcome:
+    return Outcome(200, body, [])
+
+
+async def _never(body: bytes, caller: Caller) -> Outcome:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def test_an_answer_repeats_the_request_id() -> None:
+    post = Post(_echo, task="ner", max_body=10, deadline_s=5)
+    start, body = posted(post, [(b"x-request-id", b"mine")], chunks(b"hello"))
+    assert start["status"] == 200
+    assert (b"x-request-id", b"mine") in start["headers"]
+    assert (b"content-length", b"5") in start["headers"]
+    assert body["body"] == b"hello"
+
+
+def test_no_answer_within_the_deadline_is_a_504() -> None:
+    post = Post(_never, task="ner", max_body=10, deadline_s=0.01)
+    start, body = posted(post, [], chunks(b"hello"))
+    assert start["status"] == 504
+    assert msgspec.json.decode(body["body"])["title"] == "Deadline exceeded"
+
+
+def test_a_body_that_never_ends_is_a_504_too() -> None:
+    async def stalls() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scenario() -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        post = Post(_echo, task="ner", max_body=10, deadline_s=0.01)
+        await post({"type": "http", "method": "POST", "headers": []}, stalls, send)
+        return int(sent[0]["status"])
+
+    assert asyncio.run(scenario()) == 504
+
+
+def test_nothing_is_sent_to_a_caller_who_left() -> None:
+    post = Post(_echo, task="ner", max_body=10, deadline_s=5)
+    assert posted(post, [], [{"type": "http.disconnect"}]) == []
+
+
+def test_bodies_that_others_read_are_bounded_as_well() -> None:
+    seen: list[bytes] = []
+
+    async def reads(scope: Any, receive: Receive, send: Any) -> None:
+        seen.append((await receive())["body"])
+
+    bounded = BoundedBody(reads, max_body=4)
+    assert posted(bounded, [], chunks(b"ab", b"cd")) == []
+    assert seen == [b"abcd"]
+    start, _ = posted(bounded, [], chunks(b"ab", b"cde"))
+    assert start["status"] == 413
+    assert seen == [b"abcd"]

@@ -1,0 +1,133 @@
+"""Lanes on tiny real variants: the same answers as the pipeline, whatever the company."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from models.errors import NotReady, TooLarge
+from models.spec import Aggregation, Options, Task, Windows
+from service.lane import INLINE, Lanes
+from service.schemas import State
+from service.settings import Settings
+from tests.tiny import write_variant
+
+TEXTS = ["Kano", "Sani Bello ya je Abuja.", "NNPC " * 40, "ya je Lagos " * 30, "."]
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo")
+    write_variant(folder, "ner-int8", Task.NER, windows=Windows(tokens=16, overlap=4))
+    write_variant(folder, "news-int8", Task.CLASSIFICATION)
+    return folder
+
+
+def within(lanes: Lanes, scenario: Callable[[Lanes], Awaitable[None]]) -> None:
+    async def opened() -> None:
+        async with lanes.open():
+            await scenario(lanes)
+
+    asyncio.run(asyncio.wait_for(opened(), 60))
+
+
+def later() -> float:
+    return perf_counter() + 60
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_lane_answers_as_the_pipeline_does(catalog: Path, task: Task) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        lane = lanes.choose(task, None)
+        answered = await lane.answer(TEXTS, Options(), deadline=later())
+        assert answered.answers == lane.pipeline.answer(TEXTS)
+        assert answered.encode_s > 0 and answered.model_s > 0 and answered.queue_s >= 0
+
+    within(Lanes(Settings(catalog=catalog)), scenario)
+
+
+def test_strangers_at_the_same_time_change_no_answer(catalog: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        lane = lanes.choose(Task.NER, None)
+        alone = {text: lane.pipeline.answer([text]) for text in TEXTS}
+        together = await asyncio.gather(
+            *(lane.answer([text], Options(), deadline=later()) for text in TEXTS * 20)
+        )
+        for text, answered in zip(TEXTS * 20, together, strict=True):
+            assert answered.answers == alone[text]
+
+    within(Lanes(Settings(catalog=catalog, threads=2)), scenario)
+
+
+def test_long_texts_are_worked_on_aside_with_the_same_answer(catalog: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        lane = lanes.choose(Task.NER, None)
+        long = "Sani ya je Kano . " * (INLINE // 10)
+        assert len(long) > INLINE
+        options = Options(aggregation=Aggregation.SIMPLE)
+        answered = await lane.answer([long], options, deadline=later())
+        assert answered.answers == lane.pipeline.answer([long], options)
+
+    within(Lanes(Settings(catalog=catalog)), scenario)
+
+
+def test_a_text_of_more_windows_than_the_queue_holds_is_too_large(catalog: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        with pytest.raises(TooLarge):
+            await lanes.choose(Task.NER, None).answer(TEXTS, Options(), deadline=later())
+
+    within(Lanes(Settings(catalog=catalog, queue_texts=5)), scenario)
+
+
+def test_nothing_is_chosen_before_the_catalog_is_open(catalog: Path) -> None:
+    lanes = Lanes(Settings(catalog=catalog))
+    with pytest.raises(NotReady):
+        lanes.choose(Task.NER, None)
+
+
+def test_lanes_go_from_loading_to_ready_to_draining(catalog: Path) -> None:
+    lanes = Lanes(Settings(catalog=catalog))
+    states = [lanes.state]
+
+    async def scenario(lanes: Lanes) -> None:
+        states.append(lanes.state)
+        lanes.drain()
+        states.append(lanes.state)
+        answered = await lanes.choose(Task.NER, None).answer(["Kano"], Options(), deadline=later())
+        assert len(answered.answers) == 1
+
+    within(lanes, scenario)
+    assert states == [State.LOADING, State.READY, State.DRAINING]
+
+
+def test_after_closing_nothing_is_answered(catalog: Path) -> None:
+    async def scenario() -> None:
+        lanes = Lanes(Settings(catalog=catalog))
+        async with lanes.open():
+            lane = lanes.choose(Task.NER, None)
+        with pytest.raises(NotReady):
+            await lane.answer(["Kano"], Options(), deadline=later())
+
+    asyncio.run(scenario())
+
+
+def test_closing_while_loading_does_not_hang(catalog: Path) -> None:
+    async def scenario() -> None:
+        lanes = Lanes(Settings(catalog=catalog))
+        lanes.start()
+        await asyncio.sleep(0)
+        await lanes.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_provider_this_host_lacks_is_said(catalog: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        assert lanes.state is State.FAILED
+        assert lanes.reason is not None and "NoSuchExecutionProvider" in lanes.reason
+
+    within(Lanes(Settings(catalog=catalog, provider="NoSuchExecutionProvider")), scenario)

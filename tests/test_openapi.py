@@ -1,0 +1,132 @@
+"""The API's description: valid, complete, and true to what the server says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from service import openapi
+from service.api import Answers, build
+from service.lane import Lanes
+from service.settings import Settings
+
+DOCUMENT: dict[str, Any] = json.loads(openapi.document())
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    settings = Settings()
+    return TestClient(build(Answers(Lanes(settings), settings)))  # nothing loaded
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def refs(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from refs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from refs(value)
+
+
+def valid(value: Any, schema: dict[str, Any]) -> None:
+    whole = {**schema, "components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+def test_it_is_openapi_3_1() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for ref in refs(DOCUMENT):
+        node: Any = DOCUMENT
+        for step in ref.removeprefix("#/").split("/"):
+            node = node[step]
+
+
+def test_every_schema_is_a_json_schema() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_every_operation_has_its_own_id() -> None:
+    ids = [operation["operationId"] for _, _, operation in operations()]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_route_is_described() -> None:
+    settings = Settings()
+    app = build(Answers(Lanes(settings), settings))
+    routes = {route.path for route in app.routes if isinstance(route, Route)}
+    assert routes - {"/", "/docs", "/openapi.json"} == DOCUMENT["paths"].keys()
+
+
+def test_every_example_fits_its_schema() -> None:
+    seen = 0
+    for _, _, operation in operations():
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for body in bodies:
+            for content in body.get("content", {}).values():
+                if "example" in content:
+                    valid(content["example"], content["schema"])
+                    seen += 1
+    assert seen == 4
+    for example in DOCUMENT["components"]["schemas"]["Problem"]["examples"]:
+        valid(example, {"$ref": "#/components/schemas/Problem"})
+
+
+def test_the_ner_example_says_where_its_entities_are() -> None:
+    post = DOCUMENT["paths"]["/v1/ner"]["post"]
+    text = post["requestBody"]["content"]["application/json"]["example"]["inputs"]
+    reply = post["responses"]["200"]["content"]["application/json"]["example"]
+    for entity in reply["results"][0]["entities"]:
+        assert text[entity["start"] : entity["end"]] == entity["text"]
+
+
+def test_every_refusal_is_described_as_a_problem() -> None:
+    for path in ("/v1/ner", "/v1/classify"):
+        responses = DOCUMENT["paths"][path]["post"]["responses"]
+        assert responses.keys() == {
+            "200", "400", "404", "413", "415", "422", "429", "500", "503", "504"
+        }  # fmt: skip
+        assert "Retry-After" in responses["429"]["headers"]
+
+
+def test_what_the_server_says_fits_what_is_described(client: TestClient) -> None:
+    for path in ("/v1/variants", "/v1/status", "/readyz"):
+        response = client.get(path)
+        described = DOCUMENT["paths"][path]["get"]["responses"][str(response.status_code)]
+        [content] = described["content"].values()
+        valid(response.json(), content["schema"])
+
+
+def test_the_document_is_served(client: TestClient) -> None:
+    assert client.get("/openapi.json").json() == DOCUMENT
+
+
+def test_the_docs_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http" not in re.sub(r"<!doctype html>", "", page.text)
+    for asset in re.findall(r"(?:src|href)=\"(docs/[^\"]+)\"", page.text):
+        assert client.get(f"/{asset}").status_code == 200, asset
+
+
+def test_bentoml_still_brings_swagger_uis_files() -> None:
+    assert Path(openapi.assets(), "swagger-ui-bundle.js").is_file()
