@@ -6,11 +6,9 @@ Standard operators only (opset 21), so that any runtime reads it; knows nothing 
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,36 +16,22 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import GraphProto, ModelProto, helper, numpy_helper
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from build.checkpoint import TOKENIZER_FILES, Purpose, copy_files, read_purpose
+from build.checkpoint import Purpose, copy_files, read_purpose
 from build.errors import BuildError
+from build.graph import CARRIED, PARITY, Ints, Run, compare, runner, save
 from build.steps import Export
 from models.spec import Task
 
 OPSET = 21
-MODEL = "model.onnx"
-PARITY = "parity.json"
 TOLERANCE = 1e-4
-CARRIED = ("config.json", "task.json", "classes.json", *TOKENIZER_FILES)
-# Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
-LARGEST_FILE = 1_900_000_000
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 AUTO: dict[Task, Any] = {
     Task.NER: AutoModelForTokenClassification,
     Task.CLASSIFICATION: AutoModelForSequenceClassification,
 }
-
-
-class Parity(msgspec.Struct, frozen=True):
-    """Largest difference of a logit to the torch original, over `batches` of (texts, tokens)."""
-
-    logits: float
-    batches: tuple[tuple[int, int], ...]
 
 
 def export(step: Export, source: Path, target: Path) -> None:
@@ -68,7 +52,7 @@ def export(step: Export, source: Path, target: Path) -> None:
         store_as_half(model.graph)
     save(model, target)
     copy_files(source, target, CARRIED)
-    parity = compare(network, target / MODEL, purpose)
+    parity = compare(_runner(network), runner(target), source, purpose)
     if not parity.logits < TOLERANCE:
         raise BuildError(
             f"exported logits differ from torch by {parity.logits:.2g}, more than {TOLERANCE}"
@@ -92,6 +76,15 @@ def load(source: Path, purpose: Purpose) -> Any:
 def longest_window(config: Any) -> int:
     """XLM-R counts positions from the padding id on: the first two of 514 are never a token's."""
     return int(config.max_position_embeddings) - int(config.pad_token_id) - 1
+
+
+def _runner(network: Any) -> Run:
+    def run(feed: Mapping[str, Ints]) -> Any:
+        tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
+        with torch.inference_mode():
+            return network(**tensors).logits.numpy()
+
+    return run
 
 
 # --- graph ------------------------------------------------------------------------------------
@@ -152,18 +145,6 @@ def _plain(graph: GraphProto) -> None:
     del graph.metadata_props[:]
 
 
-def save(model: ModelProto, folder: Path) -> None:
-    """Write model.onnx, with model.onnx.data beside it where one file would be too large."""
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST_FILE
-    onnx.save(
-        model,
-        folder / MODEL,
-        save_as_external_data=large,
-        location=f"{MODEL}.data",
-        all_tensors_to_one_file=True,
-    )
-
-
 # --- 16 bits ----------------------------------------------------------------------------------
 
 
@@ -201,45 +182,6 @@ def store_as_half(graph: GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-# --- parity -----------------------------------------------------------------------------------
-
-
-def compare(network: Any, file: Path, purpose: Purpose) -> Parity:
-    """
-    Run torch and the file on random pieces: single texts, batches, padding, the longest window.
-
-    Padding's own logits are not compared: nobody reads them.
-    """
-    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    worst = 0.0
-    shapes = []
-    for ids, mask in random_batches(file.parent, purpose.windows.tokens):
-        feed = {"input_ids": ids, "attention_mask": mask}
-        (found,) = session.run(["logits"], feed)
-        with torch.inference_mode():
-            tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
-            expected = network(**tensors).logits.numpy()
-        if purpose.task is Task.NER:
-            found, expected = found[mask == 1], expected[mask == 1]
-        worst = max(worst, float(np.abs(found - expected).max(initial=0.0)))
-        shapes.append((ids.shape[0], ids.shape[1]))
-    return Parity(logits=worst, batches=tuple(shapes))
-
-
-def random_batches(folder: Path, longest: int) -> Iterator[tuple[Ints, Ints]]:
-    """Ids and masks (batch, tokens) for the network that `folder/config.json` describes."""
-    config = json.loads((folder / "config.json").read_bytes())
-    pad = int(config["pad_token_id"])
-    chance = np.random.default_rng(1)
-    for texts, tokens in ((1, 2), (1, 23), (3, min(40, longest)), (5, 16), (2, longest)):
-        ids = chance.integers(pad + 1, config["vocab_size"], (texts, tokens))
-        mask = np.ones_like(ids)
-        for row in range(1, texts):
-            end = int(chance.integers(2, tokens + 1))
-            ids[row, end:], mask[row, end:] = pad, 0
-        yield ids, mask
-
-
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """Silence one logger: exporting warns of packages that are not ours to install."""
@@ -250,8 +192,3 @@ def _quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def operators(file: Path) -> Counter[str]:
-    """How many nodes of each kind the file has."""
-    return Counter(node.op_type for node in onnx.load(file, load_external_data=False).graph.node)

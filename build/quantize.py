@@ -19,17 +19,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from build.checkpoint import TOKENIZER_FILES, copy_files, read_purpose
+from build.checkpoint import copy_files, read_purpose
 from build.errors import BuildError
-from build.export import MODEL, PARITY, Parity, random_batches, save
+from build.graph import CARRIED, MODEL, PARITY, Parity, compare, runner, save
 from build.steps import Quantize
-from models.spec import Task
 
-CARRIED = ("config.json", "task.json", *TOKENIZER_FILES)
+SCALE = ".scale"  # how the names of scales end
 LARGEST = 127  # -128 is left out: the range is symmetric
 ZERO_POINT = 128  # of activations, which are stored as uint8
 # A row of zeros must not divide by zero; no activation that matters is smaller.
@@ -116,10 +114,10 @@ class _Scribe:
         name = node.output[0]
         numbers, scales = by_row(weight)
         self._store(f"{table}.int8", numbers)
-        self._store(f"{table}.scale", scales)
-        whole, cast, scale = f"{name}.int8", f"{name}.float", f"{name}.scale"
+        self._store(f"{table}{SCALE}", scales)
+        whole, cast, scale = f"{name}.int8", f"{name}.float", f"{name}{SCALE}"
         yield helper.make_node("Gather", [f"{table}.int8", ids], [whole], name=whole)
-        yield helper.make_node("Gather", [f"{table}.scale", ids], [scale], name=scale)
+        yield helper.make_node("Gather", [f"{table}{SCALE}", ids], [scale], name=scale)
         yield helper.make_node("Cast", [whole], [cast], name=cast, to=TensorProto.FLOAT)
         yield helper.make_node("Mul", [cast, scale], [name], name=name)
 
@@ -134,14 +132,14 @@ class _Scribe:
         numbers, largest = self._scaled[rows]
         weights, scales = by_column(weight)
         self._store(f"{matrix}.int8", weights)
-        self._store(f"{matrix}.scale", scales / LARGEST)
+        self._store(f"{matrix}{SCALE}", scales / LARGEST)
         self._store("activation.zero", np.array(ZERO_POINT, np.uint8))
         whole, cast, scaled = f"{name}.int32", f"{name}.float", f"{name}.rows"
         inputs = [numbers, f"{matrix}.int8", "activation.zero"]
         yield helper.make_node("MatMulInteger", inputs, [whole], name=whole)
         yield helper.make_node("Cast", [whole], [cast], name=cast, to=TensorProto.FLOAT)
         yield helper.make_node("Mul", [cast, largest], [scaled], name=scaled)
-        yield helper.make_node("Mul", [scaled, f"{matrix}.scale"], [name], name=name)
+        yield helper.make_node("Mul", [scaled, f"{matrix}{SCALE}"], [name], name=name)
 
     def _scale(self, rows: str) -> Iterator[NodeProto]:
         """
@@ -205,19 +203,8 @@ def _drop_unused(graph: GraphProto) -> None:
 
 def _parity(source: Path, target: Path) -> Parity:
     """What int8 changed, on top of what exporting did."""
-    purpose = read_purpose(source)
     before = msgspec.json.decode((source / PARITY).read_bytes(), type=Parity)
-    sessions = [
-        ort.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])
-        for folder in (source, target)
-    ]
-    worst = 0.0
-    for ids, mask in random_batches(source, purpose.windows.tokens):
-        feed = {"input_ids": ids, "attention_mask": mask}
-        expected, found = (session.run(["logits"], feed)[0] for session in sessions)
-        if purpose.task is Task.NER:
-            expected, found = expected[mask == 1], found[mask == 1]
-        worst = max(worst, float(np.abs(found - expected).max()))
-    if not np.isfinite(worst):
+    found = compare(runner(source), runner(target), source, read_purpose(source))
+    if not np.isfinite(found.logits):
         raise BuildError("quantized logits are not finite")
-    return Parity(logits=before.logits + worst, batches=before.batches)
+    return Parity(logits=before.logits + found.logits, batches=found.batches)

@@ -1,0 +1,99 @@
+"""
+The ONNX file of a checkpoint: writing it, counting its nodes, comparing two that should agree.
+
+Knows nothing of torch or of how graphs are made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from build.checkpoint import TOKENIZER_FILES, Purpose
+from models.spec import Task
+
+MODEL = "model.onnx"
+PARITY = "parity.json"
+CARRIED = ("config.json", "task.json", *TOKENIZER_FILES)  # what steps on graphs do not change
+# Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
+LARGEST_FILE = 1_900_000_000
+
+Ints = NDArray[np.int64]
+# input_ids and attention_mask (batch, tokens) -> logits
+Run = Callable[[Mapping[str, Ints]], NDArray[np.float32]]
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """Largest difference of a logit to the torch original, over `batches` of (texts, tokens)."""
+
+    logits: float
+    batches: tuple[tuple[int, int], ...]
+
+
+def save(model: ModelProto, folder: Path) -> None:
+    """Write model.onnx, with model.onnx.data beside it where one file would be too large."""
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST_FILE
+    onnx.save(
+        model,
+        folder / MODEL,
+        save_as_external_data=large,
+        location=f"{MODEL}.data",
+        all_tensors_to_one_file=True,
+    )
+
+
+def runner(folder: Path) -> Run:
+    """Runs `folder/model.onnx` as it is served."""
+    session = ort.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])
+
+    def run(feed: Mapping[str, Ints]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run(["logits"], dict(feed))[0]
+        return logits
+
+    return run
+
+
+def compare(one: Run, other: Run, folder: Path, purpose: Purpose) -> Parity:
+    """
+    Run both on random pieces: single texts, batches, padding, the longest window.
+
+    Padding's own logits are not compared: nobody reads them. `folder` has the config.json.
+    """
+    worst = 0.0
+    shapes = []
+    for ids, mask in _batches(folder, purpose.windows.tokens):
+        feed = {"input_ids": ids, "attention_mask": mask}
+        apart = np.abs(one(feed) - other(feed))
+        if purpose.task is Task.NER:
+            apart = apart[mask == 1]
+        worst = float(np.maximum(worst, apart.max()))  # not a number stays that
+        shapes.append((ids.shape[0], ids.shape[1]))
+    return Parity(logits=worst, batches=tuple(shapes))
+
+
+def _batches(folder: Path, longest: int) -> Iterator[tuple[Ints, Ints]]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+    pad = int(config["pad_token_id"])
+    chance = np.random.default_rng(1)
+    for texts, tokens in ((1, 2), (1, 23), (3, 40), (5, 16), (2, longest)):
+        ids = chance.integers(pad + 1, config["vocab_size"], (texts, min(tokens, longest)))
+        mask = np.ones_like(ids)
+        for row in range(1, texts):
+            end = int(chance.integers(2, ids.shape[1] + 1))
+            ids[row, end:], mask[row, end:] = pad, 0
+        yield ids, mask
+
+
+def operators(file: Path) -> Counter[str]:
+    """How many nodes of each kind the file has."""
+    return Counter(node.op_type for node in onnx.load(file, load_external_data=False).graph.node)

@@ -1,0 +1,286 @@
+"""
+A finished checkpoint to a variant in a catalog: files, manifest, golden answers, and the proof.
+
+Knows nothing of how the checkpoint was made beyond its lineage, nor of gold labels.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from build import provenance
+from build.checkpoint import Checkpoint, Purpose, read_purpose
+from build.errors import BuildError
+from build.graph import MODEL, PARITY, Parity
+from build.quantize import SCALE
+from models import catalog
+from models.catalog import MANIFEST
+from models.decode import softmax
+from models.pipeline import TOKENIZER, Pipeline
+from models.runtime import SessionOptions
+from models.spec import Evidence, Golden, Licence, Runtime, Task, Variant
+from models.weights import census
+
+GOLDEN = Path(__file__).parent / "golden.json"
+FEWEST_GOLDEN = 50
+# Golden answers hang on decisions that rounding on another processor does not turn over.
+STEADY = 0.02
+ONNX_FILES = (MODEL, f"{MODEL}.data", TOKENIZER)
+TORCH_WEIGHTS = "model.safetensors"
+TORCH_FILES = (TORCH_WEIGHTS, "config.json", TOKENIZER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Title:
+    """What a manifest says that no file can tell."""
+
+    name: str
+    description: str
+    licence: Licence
+    parent: str | None = None
+
+
+class GoldenText(msgspec.Struct, frozen=True):
+    """A text written for the project."""
+
+    text: str
+    language: str
+    task: Task
+
+
+def publish(
+    checkpoint: Checkpoint, root: Path, title: Title, *, golden: bool = True
+) -> tuple[Variant, list[str]]:
+    """
+    Write `root/NAME`, replacing what was there only once the new folder has proved itself.
+
+    Gives back the manifest and warnings: labels that no golden answer shows.
+    Raises BuildError or BrokenVariant; the catalog is then as it was.
+    """
+    with _draft(root, title.name) as folder:
+        variant = _manifest(checkpoint, folder, title)
+        if golden:
+            pipeline = Pipeline.open(variant, folder, SessionOptions())
+            pairs = steady(pipeline, golden_texts(variant))
+            variant = msgspec.structs.replace(variant, golden=catalog.golden(pipeline, pairs))
+        write(folder, variant)
+        catalog.open_variant(folder)
+        _replace(folder, root / title.name)
+    return variant, unseen(variant)
+
+
+def write(folder: Path, variant: Variant) -> None:
+    """Write the manifest; readers see the old one or the new one, whole."""
+    draft = folder / f".{MANIFEST}"
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(variant), indent=1) + b"\n")
+    draft.replace(folder / MANIFEST)
+
+
+def _manifest(checkpoint: Checkpoint, folder: Path, title: Title) -> Variant:
+    """Copy what serving needs into `folder` and describe it."""
+    source = checkpoint.folder
+    purpose = read_purpose(source)
+    runtime = Runtime.ONNX if (source / MODEL).is_file() else Runtime.TORCH
+    for name in ONNX_FILES if runtime is Runtime.ONNX else TORCH_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    weights = onnx_weights if runtime is Runtime.ONNX else torch_weights
+    parameters, zeros = _counted(weights(folder))
+    return Variant(
+        name=title.name,
+        task=purpose.task,
+        runtime=runtime,
+        labels=purpose.labels,
+        languages=purpose.languages,
+        multi_label=purpose.multi_label,
+        windows=purpose.windows,
+        parent=title.parent,
+        lineage=checkpoint.lineage,
+        description=title.description,
+        licence=title.licence,
+        files=catalog.describe(folder),
+        weights=census(folder, runtime),
+        parameters=parameters,
+        sparsity=zeros / parameters,
+        golden=(),
+        evidence=_first_evidence(source, title),
+    )
+
+
+def _first_evidence(source: Path, title: Title) -> Evidence | None:
+    """Parity is measured where the checkpoint is made, without data; the rest comes later."""
+    if not (source / PARITY).is_file():
+        return None
+    parity = msgspec.json.decode((source / PARITY).read_bytes(), type=Parity)
+    return Evidence(
+        data="random pieces",
+        split="none",
+        command=f"python -m build {title.name}",
+        commit=provenance.commit(),
+        date=provenance.today(),
+        host=provenance.host(),
+        parity=parity.logits,
+    )
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def onnx_weights(folder: Path) -> Iterator[np.ndarray[Any, Any]]:
+    """Every weight of the network as it is stored; the scales of int8 numbers are not weights."""
+    for tensor in onnx.load(folder / MODEL).graph.initializer:
+        is_weight = tensor.dims and tensor.data_type != onnx.TensorProto.INT64
+        if is_weight and not tensor.name.endswith(SCALE):
+            yield numpy_helper.to_array(tensor)
+
+
+def torch_weights(folder: Path) -> Iterator[np.ndarray[Any, Any]]:
+    from safetensors.numpy import load_file
+
+    yield from load_file(folder / TORCH_WEIGHTS).values()
+
+
+def _counted(weights: Iterator[np.ndarray[Any, Any]]) -> tuple[int, int]:
+    """How many numbers there are, and how many are exactly zero."""
+    parameters = zeros = 0
+    for each in weights:
+        parameters += math.prod(each.shape)
+        zeros += int((each == 0).sum())
+    return parameters, zeros
+
+
+# --- golden answers ---------------------------------------------------------------------------
+
+
+def golden_texts(variant: Variant) -> list[GoldenText]:
+    """
+    The project's texts of the variant's task, in its languages.
+
+    All of the task's where it names no language of ours: an imported model may know others.
+    """
+    texts = msgspec.json.decode(GOLDEN.read_bytes(), type=list[GoldenText])
+    mine = [each for each in texts if each.task == variant.task]
+    return [each for each in mine if each.language in variant.languages] or mine
+
+
+def steady(pipeline: Pipeline, texts: Sequence[GoldenText]) -> list[tuple[str, str]]:
+    """
+    (text, language) pairs without the texts whose answer hangs on less than `STEADY`.
+
+    Never fewer than `FEWEST_GOLDEN`, nor a language without its steadiest text.
+    """
+    margins = [margin(pipeline, each.text) for each in texts]
+    ranked = sorted(range(len(texts)), key=lambda index: -margins[index])
+    firsts = {texts[index].language: index for index in reversed(ranked)}.values()
+    kept = {*firsts, *ranked[:FEWEST_GOLDEN], *(i for i in ranked if margins[i] >= STEADY)}
+    return [(texts[index].text, texts[index].language) for index in sorted(kept)]
+
+
+def margin(pipeline: Pipeline, text: str) -> float:
+    """By how much the closest decision about a text was won, in probability."""
+    logits = pipeline.run(pipeline.encode(text).windows)
+    if pipeline.variant.multi_label:
+        return float(np.abs(np.stack(logits)).min())
+    if pipeline.variant.task is Task.NER:
+        scores = softmax(np.concatenate([rows[1:-1] for rows in logits]))
+    else:
+        scores = softmax(np.stack(logits)).mean(axis=0, keepdims=True)
+    best = np.sort(scores, axis=-1)[:, -2:]
+    return float((best[:, 1] - best[:, 0]).min(initial=1.0))
+
+
+def unseen(variant: Variant) -> list[str]:
+    """One line about the labels no golden answer shows, if there are any."""
+    if not variant.golden:
+        return []
+    wanted = {label.partition("-")[2] or label for label in variant.labels} - {"O"}
+    missing = sorted(wanted - {label for each in variant.golden for label in _shown(each)})
+    if not missing:
+        return []
+    return [f"{variant.name}: no golden answer shows {', '.join(missing)}"]
+
+
+def _shown(golden: Golden) -> Iterator[str]:
+    if golden.labels:
+        yield golden.labels[0].label
+    for entity in golden.entities or ():
+        yield entity.label
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _draft(root: Path, name: str) -> Iterator[Path]:
+    """An empty folder of the variant's name, beside the catalog's own; gone afterwards."""
+    around = root / f".{name}.part"
+    shutil.rmtree(around, ignore_errors=True)
+    (around / name).mkdir(parents=True)
+    try:
+        yield around / name
+    finally:
+        shutil.rmtree(around, ignore_errors=True)
+
+
+def _replace(new: Path, old: Path) -> None:
+    if old.exists():
+        if not (old / MANIFEST).is_file():
+            raise BuildError(f"{old.name} in the catalog is not a variant: move it away first")
+        old.rename(new.parent / "replaced")
+    new.rename(old)
+
+
+# --- what the recipes' variants are -----------------------------------------------------------
+
+FIRST_CUT = "AfriBERTa-architecture model trained here from scratch, not AfriBERTa's own weights"
+PRETRAINING = (
+    "pretraining text: open (CC0, CC BY, CC BY-SA) or CC BY-NC corpora and news sites, listed in "
+    "models/LICENSE"
+)
+NEWS_SOURCE = (
+    "MasakhaNEWS, no licence in its repository (hub card: AFL-3.0), text mostly the BBC's: "
+    "Adelani et al. 2023, IJCNLP-AACL"
+)
+LICENCES = {
+    Task.NER: Licence(
+        name="CC BY-NC 4.0",
+        sources=(
+            "MasakhaNER 2.0, CC BY-NC 4.0: Adelani et al. 2022, EMNLP",
+            "MasakhaNER 1.0 (Amharic), CC BY-NC 4.0: Adelani et al. 2021, TACL",
+            PRETRAINING,
+        ),
+    ),
+    Task.CLASSIFICATION: Licence(
+        name="non-commercial use only", sources=(NEWS_SOURCE, PRETRAINING)
+    ),
+}
+DOES = {
+    Task.NER: "People, places, organisations and dates",
+    Task.CLASSIFICATION: "The topic of a news article",
+}
+
+
+def trained_here(name: str, purpose: Purpose, *, base: str | None, parent: str | None) -> Title:
+    """The title of a recipe's variant; `base` names the checkpoint it started from, if any."""
+    origin = f"fine-tuned here from {base}" if base else f"{FIRST_CUT}; first cut"
+    licence = LICENCES[purpose.task]
+    if base:
+        sources = (*licence.sources[:-1], f"{base}: see its own licence")
+        licence = Licence(name=licence.name, sources=sources)
+    return Title(
+        name=name,
+        description=f"{DOES[purpose.task]}, in {len(purpose.languages)} languages. {origin}.",
+        licence=licence,
+        parent=parent,
+    )
