@@ -25,6 +25,11 @@ Ints = NDArray[np.int64]
 
 # Neither a space nor a zero-width mark belongs to an entity that only touches it.
 BLANK = frozenset(c for c in map(chr, range(0x3001)) if c.isspace()) | set("\u200b\u2060\ufeff")
+# What belongs to the letter before it: combining marks, vowels and finals of decomposed Hangul.
+_MARKS = re.compile(
+    f"[{''.join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == 'M')}"
+    "\u1160-\u11ff\U000e0100-\U000e01ef]+"
+)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 _XLMR_PAD = 1
@@ -120,14 +125,12 @@ class Encoder:
     def _unknown(self, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> float:
         if self._blind.isdisjoint(ids):
             return 0.0
-        unread = {
-            at
-            for piece, (start, end) in zip(ids, offsets, strict=True)
-            if piece in self._blind
-            for at in range(start, end)
-            if not text[at].isspace()
-        }
-        return len(unread) / max(1, sum(not c.isspace() for c in text))
+        unread = reached = 0  # byte pieces of one letter, or of a run of them, share a span
+        for piece, (start, end) in zip(ids, offsets, strict=True):
+            if piece in self._blind:
+                unread += sum(not c.isspace() for c in text[max(start, reached) : end])
+                reached = max(end, reached)
+        return unread / max(1, sum(not c.isspace() for c in text))
 
 
 def window_starts(pieces: int, room: int, overlap: int) -> list[int]:
@@ -150,17 +153,18 @@ def spans(text: str, offsets: Iterable[tuple[int, int]]) -> Iterator[tuple[int, 
     pieces, cuts a letter from its marks: both pieces then span the whole letter. Metaspace pieces
     may hold the space before them. Offsets that run backwards or past the end are clamped.
     """
+    letters = _marked_letters(text)
     first = last = 0
+    mended = (0, 0)
     for raw_start, raw_end in offsets:
+        before = first, last
         first = max(first, min(raw_start, len(text)))
         last = max(first, last, min(raw_end, len(text)))
-        start, end = first, last
-        if not text.isascii():
-            while 0 < start < end and _is_mark(text[start]) and text[start - 1] not in BLANK:
-                start -= 1
-            while start < end < len(text) and _is_mark(text[end]):
-                end += 1
-        yield trim(text, start, end)
+        if (first, last) != before:
+            start, _ = letters.get(first, (first, first))
+            _, end = letters.get(last, (last, last))
+            mended = trim(text, start, end)
+        yield mended
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
@@ -172,9 +176,15 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _is_mark(character: str) -> bool:
-    """Whether it belongs to the letter before it: combining marks, vowels and finals of Hangul."""
-    return "\u1160" <= character <= "\u11ff" or unicodedata.category(character)[0] == "M"
+def _marked_letters(text: str) -> dict[int, tuple[int, int]]:
+    """Every position inside a letter with its marks -> where that letter begins and ends."""
+    letters: dict[int, tuple[int, int]] = {}
+    for marks in _MARKS.finditer(text):
+        start, end = marks.span()
+        if start > 0 and text[start - 1] not in BLANK:
+            start -= 1
+        letters.update(dict.fromkeys(range(start + 1, end), (start, end)))
+    return letters
 
 
 class _Model(msgspec.Struct):

@@ -21,11 +21,11 @@ from models.spec import Runtime
 ONNX_DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     8: "string", 9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64",
-    16: "bfloat16", 17: "float8e4m3fn", 19: "float8e5m2", 21: "uint4", 22: "int4",
+    16: "bfloat16", 17: "float8_e4m3fn", 19: "float8_e5m2", 21: "uint4", 22: "int4",
 }  # fmt: skip
 SAFETENSORS_DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8e4m3fn", "F8_E5M2": "float8e5m2", "I64": "int64", "I32": "int32",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _NOT_WEIGHTS = {"int64", "bool", "string"}  # shapes, axes, positions
@@ -68,6 +68,8 @@ def _onnx_tensors(file: Path) -> Iterator[tuple[str, int]]:
 def _safetensors_tensors(file: Path) -> Iterator[tuple[str, int]]:
     with file.open("rb") as opened:
         (size,) = struct.unpack("<Q", opened.read(8))
+        if size > file.stat().st_size:
+            raise ValueError("its header is longer than the file")
         header = json.loads(opened.read(size))
     for name, tensor in header.items():
         if name != "__metadata__":
@@ -114,11 +116,11 @@ def _varints(packed: memoryview) -> Iterator[int]:
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
     """Seven bits a byte, low bits first, the top bit says there is more."""
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):
         byte = message[at]
         value |= (byte & 0x7F) << shift
         at += 1
         if byte < 0x80:
             return value, at
-        shift += 7
+    raise ValueError(f"a number longer than 64 bits before byte {at}")
