@@ -22,7 +22,16 @@ from starlette.types import Lifespan
 from models.errors import KadogoError, NotReady
 from models.spec import Task
 from service import metrics, openapi
-from service.edge import JSON, Caller, Outcome, Post, as_response, problem, request_id_of
+from service.edge import (
+    JSON,
+    Caller,
+    Outcome,
+    Post,
+    as_response,
+    problem,
+    problem_of,
+    request_id_of,
+)
 from service.lane import Answered, Lane, Lanes
 from service.schemas import (
     Ask,
@@ -165,10 +174,14 @@ class Pages:
     async def _alive(self, _: Request) -> Response:
         return PlainTextResponse("\n")
 
-    async def _ready(self, _: Request) -> Response:
-        if self._lanes.state is not State.READY:
-            raise NotReady(self._lanes.reason or f"the server is {self._lanes.state}")
-        return PlainTextResponse("\n")
+    async def _ready(self, request: Request) -> Response:
+        """A probe told "not yet" is no request refused: it is not counted as one."""
+        lanes = self._lanes
+        if lanes.state is State.READY:
+            return PlainTextResponse("\n")
+        error = NotReady(lanes.reason or f"the server is {lanes.state}")
+        request_id = request_id_of(request.scope["headers"])
+        return as_response(problem_of(error, request_id), request_id)
 
     async def _metrics(self, _: Request) -> Response:
         exposition = await asyncio.to_thread(metrics.exposition)

@@ -211,16 +211,21 @@ def _too_large(max_body: int) -> TooLarge:
 
 
 def refused(error: Exception, request_id: bytes, variant: str | None = None) -> Outcome:
-    """The problem an error becomes; one we did not foresee tells the caller nothing of itself."""
-    if isinstance(error, HTTPException):
-        return _refused_by_starlette(error, request_id)
-    if not isinstance(error, KadogoError):
-        metrics.rejected("internal")
+    """Count the error, log it if we did not foresee it, and give the problem it becomes."""
+    metrics.rejected(_reason(error))
+    if not isinstance(error, KadogoError | HTTPException):
         _log_unforeseen(error, request_id)
+    return problem_of(error, request_id, variant)
+
+
+def problem_of(error: Exception, request_id: bytes, variant: str | None = None) -> Outcome:
+    """The problem an error becomes; one we did not foresee tells the caller nothing of itself."""
+    reason = _reason(error)
+    if isinstance(error, HTTPException):
+        return _of_starlette(error, reason, request_id)
+    if not isinstance(error, KadogoError):
         detail = "something we did not foresee; the log has it under this request id"
-        return _problem(500, "internal", KadogoError.title, detail, request_id)
-    reason = error.title.lower().replace(" ", "_")
-    metrics.rejected(reason)
+        return _problem(500, reason, KadogoError.title, detail, request_id)
     wait_s = _wait_s(error)
     outcome = _problem(
         error.status,
@@ -237,10 +242,17 @@ def refused(error: Exception, request_id: bytes, variant: str | None = None) -> 
     return outcome
 
 
-def _refused_by_starlette(error: HTTPException, request_id: bytes) -> Outcome:
+def _reason(error: Exception) -> str:
+    """The error in one word, for metrics and the problem's type."""
+    if isinstance(error, HTTPException):
+        return {404: "unknown_path", 405: "wrong_method"}.get(error.status_code, "bad_request")
+    if isinstance(error, KadogoError):
+        return error.title.lower().replace(" ", "_")
+    return "internal_error"
+
+
+def _of_starlette(error: HTTPException, reason: str, request_id: bytes) -> Outcome:
     """No such path, or not with this method."""
-    reason = {404: "unknown_path", 405: "wrong_method"}.get(error.status_code, "bad_request")
-    metrics.rejected(reason)
     allow = (error.headers or {}).get("Allow")
     detail = {
         "unknown_path": "there is nothing here; /docs shows what there is",

@@ -23,7 +23,8 @@ from prometheus_client import (
 from prometheus_client import generate_latest as _exposition
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge beside every series, which nobody reads
+# A gauge beside every series, which nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02,

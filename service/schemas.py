@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
+from msgspec import Meta
 
 from models.errors import InvalidRequest, MalformedRequest, TooLarge
 from models.spec import (
@@ -29,6 +30,12 @@ from models.spec import (
     Windows,
 )
 
+# Told in the API's description; `texts_of` checks it, and says better what is wrong.
+_TEXT = Meta(
+    description="A text with something in it.", extra_json_schema={"minLength": 1, "pattern": r"\S"}
+)
+_TEXTS = Meta(description="At least one text.", extra_json_schema={"minItems": 1})
+
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
@@ -39,7 +46,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters  how to answer
     """
 
-    inputs: str | list[str]
+    inputs: Annotated[str, _TEXT] | Annotated[list[Annotated[str, _TEXT]], _TEXTS]
     variant: str | None = None
     parameters: Options = Options()
 
