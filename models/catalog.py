@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +24,8 @@ from models.weights import census as census
 
 MANIFEST = "variant.json"
 SCORE_TOLERANCE = 0.02
+
+Scored = TypeVar("Scored", Entity, LabelScore)
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,11 @@ def describe(folder: Path) -> dict[str, File]:
 
 
 def golden(pipeline: Pipeline, texts: Iterable[tuple[str, str]]) -> tuple[Golden, ...]:
-    """Golden answers to write into a manifest, from (text, language) pairs."""
+    """Golden answers to write into a manifest, from (text, language) pairs; default options."""
     pairs = list(texts)
     answers = pipeline.answer([text for text, _ in pairs])
     return tuple(
-        Golden(text=text, language=language, entities=_entities(answer), labels=_labels(answer))
+        _golden(text, language, answer)
         for (text, language), answer in zip(pairs, answers, strict=True)
     )
 
@@ -196,9 +199,11 @@ def _near(one: Entity | LabelScore, other: Entity | LabelScore) -> bool:
     return abs(one.score - other.score) <= SCORE_TOLERANCE
 
 
-def _entities(answer: Answer) -> tuple[Entity, ...] | None:
-    return answer.entities if isinstance(answer, NerAnswer) else None
+def _golden(text: str, language: str, answer: Answer) -> Golden:
+    if isinstance(answer, NerAnswer):
+        return Golden(text=text, language=language, entities=_rounded(answer.entities))
+    return Golden(text=text, language=language, labels=_rounded(answer.labels))
 
 
-def _labels(answer: Answer) -> tuple[LabelScore, ...] | None:
-    return None if isinstance(answer, NerAnswer) else answer.labels
+def _rounded(scored: tuple[Scored, ...]) -> tuple[Scored, ...]:
+    return tuple(msgspec.structs.replace(each, score=round(each.score, 4)) for each in scored)
