@@ -20,7 +20,7 @@ from models.errors import BadSetting, BrokenVariant
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.spec import FORMAT, Answer, Entity, File, Golden, LabelScore, NerAnswer, Task, Variant
-from models.weights import census as census
+from models.weights import census
 
 MANIFEST = "variant.json"
 SCORE_TOLERANCE = 0.02
@@ -187,7 +187,7 @@ def _agree(expected: Golden, answer: Answer) -> bool:
             and all(map(_near, wanted, answer.entities))
         )
     ranked = expected.labels
-    if ranked is None or ranked[0].label != answer.labels[0].label:
+    if not ranked or ranked[0].label != answer.labels[0].label:
         return False
     scores = {each.label: each for each in answer.labels}
     return scores.keys() == {each.label for each in ranked} and all(

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from models import catalog
 from models.catalog import SCORE_TOLERANCE, describe, golden, load, open_variant, read
 from models.errors import BadSetting, BrokenVariant
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.runtime_onnx import OnnxSession
 from models.spec import Golden, Runtime, Task, Variant
+from models.weights import census
 from tests.tiny import write_variant
 from tests.tiny_torch import write_torch_variant
 
@@ -133,6 +133,8 @@ def test_a_golden_answer_of_the_other_task_is_not_reproduced(ner, news):
     for folder, foreign in zip((ner, news), kept, strict=True):
         write_manifest(folder, golden=foreign)
         assert "golden answer 0" in broken(folder)
+    write_manifest(news, golden=[{"text": "kudi", "language": "hau", "labels": []}])
+    assert "golden answer 0 of 1" in broken(news)
 
 
 def test_golden_answers_are_rounded_so_that_manifests_read_well(ner):
@@ -156,7 +158,7 @@ def test_an_output_of_another_width_than_the_labels_is_refused(ner, news):
 
 def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(ner):
     reweigh(ner, lambda table: table[:-1])
-    write_manifest(ner, weights=catalog.census(ner, Runtime.ONNX))
+    write_manifest(ner, weights=census(ner, Runtime.ONNX))
     assert broken(ner).startswith("the model does not run")
 
 

@@ -46,7 +46,9 @@ def tokenizer(words: Mapping[str, str]) -> Tokenizer:
     built.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
     built.add_special_tokens([*SPECIALS, "<mask>"])
     built.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
     )
     return built
 
