@@ -54,7 +54,7 @@ def tokenizer(words: Mapping[str, str]) -> Tokenizer:
 
 
 def table(built: Tokenizer, words: Mapping[str, str], labels: tuple[str, ...]) -> np.ndarray:
-    """(vocabulary, labels) float32: a known word scores 6 for its label, all else 3 for the first."""
+    """(vocabulary, labels) float32: known words score 6 for their label, others 3 for the first."""
     logits = np.zeros((built.get_vocab_size(), len(labels)), np.float32)
     logits[:, 0] = 3.0
     for word, label in words.items():
