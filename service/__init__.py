@@ -1,0 +1,1 @@
+"""Answering over HTTP: BentoML, batching, limits, metrics. Imports models, never build."""

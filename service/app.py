@@ -64,8 +64,8 @@ def service_options(ours: Starlette, *, fast: bool) -> dict[str, Any]:
     """
     Keywords for `@bentoml.service` that put `ours` in front of BentoML's app.
 
-    None where BentoML no longer has the (internal) hook, or `fast` is not wanted: then `ours`
-    must be mounted instead, with the same handlers and BentoML's cost a request.
+    Empty where `fast` is not wanted or BentoML no longer has the hook, which is its own affair:
+    then `ours` must be mounted, with the same handlers and BentoML's cost for each request.
     """
     if not fast:
         return {}

@@ -34,6 +34,11 @@ from service.schemas import (
 TITLE = "Kadogo"
 VERSION = "1"
 SUMMARY = "Named entities and topics of texts in African languages, from small models."
+DESCRIPTION = """\
+Offsets are into the caller's own string: `text[start:end]` is the entity. Long texts are read in
+overlapping windows, never cut. Errors are problems as RFC 9457 has them and repeat no text.
+`bentoml.SyncHTTPClient(url).ner(inputs="...")` and `.classify(...)` give the same answers; what
+they send is in `/docs.json`."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -136,6 +141,7 @@ def document() -> bytes:
                 "title": TITLE,
                 "version": VERSION,
                 "summary": SUMMARY,
+                "description": DESCRIPTION,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "tags": [{"name": "answers"}, {"name": "variants"}, {"name": "operations"}],

@@ -98,7 +98,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int
     detail: str
     request_id: str
-    instance: str | None = None
     variant: str | None = None
     retry_after_ms: int | None = None
     errors: list[FieldError] | None = None

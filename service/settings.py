@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "models" / "zoo"
 
 # Names other parts of the project read: the server lets them pass.
-ELSEWHERE = frozenset({"KADOGO_DATA", "KADOGO_HOST", "KADOGO_PORT", "KADOGO_URL"})
+ELSEWHERE = frozenset({"KADOGO_DATA", "KADOGO_TEST_DATA"})
 
 
 def _kind(read: Callable[[str], Any], allowed: str) -> dict[str, Any]:

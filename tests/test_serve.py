@@ -16,9 +16,11 @@ from pathlib import Path
 import bentoml
 import httpx
 import pytest
+from _bentoml_sdk.service import Service
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.spec import Task
+from service import app
 from service.settings import ROOT
 from tests.tiny import write_variant
 
@@ -188,6 +190,15 @@ def test_usage_is_not_tracked(server: Server) -> None:
         check=True,
     )
     assert done.stdout.strip() == "True"
+
+
+def test_this_bentoml_has_the_hook_of_the_fast_path() -> None:
+    assert app.service_options(app.ours, fast=True).keys() == {"service_class"}
+
+
+def test_a_bentoml_without_the_hook_gets_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Service, "to_asgi")
+    assert app.service_options(app.ours, fast=True) == {}
 
 
 def test_without_the_fast_path_the_answers_are_the_same(catalog: Path, tmp_path: Path) -> None:
