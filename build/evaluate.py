@@ -34,6 +34,7 @@ from models.encode import Window
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.spec import (
+    Answer,
     ClassificationAnswer,
     Evidence,
     Input,
@@ -226,6 +227,35 @@ def evaluate(
         write(root / variant.name, msgspec.structs.replace(variant, evidence=evidence))
         found[variant.name] = evidence
     return found
+
+
+def lines(evidence: Evidence) -> Iterator[str]:
+    """What was found, a line a metric and input, e.g. "f1 (raw) 0.512 [0.498, 0.526]"."""
+    for metric, forms in evidence.quality.items():
+        for form, found in forms.items():
+            line = f"{metric} ({form}) {_read_out(found.macro)}"
+            if apart := evidence.difference.get(metric, {}).get(form):
+                line += f", minus baseline {_read_out(apart.macro)}"
+            worst = min(found.languages, key=lambda name: found.languages[name].mean)
+            yield f"{line}; least {worst} {found.languages[worst].mean:.3f}"
+
+
+def _read_out(interval: Interval) -> str:
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def agreement(root: Path, name: str, other: str) -> tuple[int, int]:
+    """On how many of the project's texts two variants give the same spans, or the same label."""
+    texts = [each.text for each in golden_texts(_read(root, name))]
+    one, two = (catalog.open_variant(root / each).answer(texts) for each in (name, other))
+    same = sum(_decided(a) == _decided(b) for a, b in zip(one, two, strict=True))
+    return same, len(texts)
+
+
+def _decided(answer: Answer) -> object:
+    if isinstance(answer, NerAnswer):
+        return [(entity.label, entity.start, entity.end) for entity in answer.entities]
+    return answer.labels[0].label
 
 
 Table = dict[str, dict[Input, Scores]]

@@ -1,0 +1,453 @@
+"""
+`python -m build`: cook recipes, import checkpoints, judge variants. One clear line when it fails.
+
+Torch, transformers and onnx are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from build import provenance
+from build.checkpoint import Checkpoint
+from build.data import DataError
+from build.errors import BuildError
+from build.recipes import BASELINES, RECIPES
+from build.run import Kitchen, cook
+from build.steps import Export, Finetune, Pretrain, Quantize, Step, TrainTokenizer
+from models.errors import KadogoError
+from models.spec import Evidence, Task, Variant
+
+if TYPE_CHECKING:
+    from build.publish import Title
+
+CACHE = Path(".cache/build")
+ZOO = Path("models/zoo")
+# Variants that are not the project's own stay out of git.
+STORE = Path("models/store")
+STOPPED = 130
+FAILED = 2
+# Ogueji et al. 2021 fine-tune their encoders at this rate; small fresh ones bear ten times that.
+BASE_PEAK = 5e-5
+SHAPES = ("afriberta-small", "afriberta-base", "afriberta-large")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 after one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    command = COMMANDS.get(words[0]) if words else None
+    try:
+        return command(words[1:]) if command else _recipe(words)
+    except (BuildError, DataError, KadogoError) as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in sys.stdlib_module_names:
+            raise
+        return _fail(f"{error.name} is missing: pip install -r requirements/build.txt")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail("the disk is full: make room and run the same command again")
+        return _fail(f"{error.strerror or error}: {error.filename or 'a file'}")
+    except KeyboardInterrupt:
+        print("\nstopped: the same command continues where it was", file=sys.stderr)
+        return STOPPED
+
+
+def _fail(line: str) -> int:
+    print(f"build: {line}", file=sys.stderr)
+    return FAILED
+
+
+# --- recipes ----------------------------------------------------------------------------------
+
+
+def _recipe(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build",
+        description="Make a variant: train, compress, publish, evaluate.",
+        epilog=f"other commands: {', '.join(COMMANDS)}; each has --help",
+    )
+    parser.add_argument("recipe", nargs="?", help="one that --list shows")
+    parser.add_argument("--list", action="store_true", help="show the recipes and their steps")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="laid out as docs/data.md says")
+    parser.add_argument("--base", metavar="ID|FOLDER", help="fine-tune this encoder instead")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--quick", action="store_true", help="a toy in minutes, to see it work")
+    parser.add_argument("--split-name", default="test", help="what the evidence calls the split")
+    _add_folders(parser, catalog=None)
+    args = parser.parse_args(words)
+    if args.list:
+        _list()
+        return 0
+    if args.recipe is None:
+        parser.print_usage(sys.stderr)
+        raise BuildError("give a recipe, or --list to see them")
+    _known(args.recipe, RECIPES, "recipe")
+    if args.data is None:
+        raise BuildError(f"give --data DIR: {args.recipe} trains on corpora (docs/data.md)")
+    order = _Order(
+        base=args.base,
+        quick=args.quick,
+        kitchen=Kitchen(args.data, _device(args.device), args.cache),
+        catalog=args.catalog or _default_catalog(args),
+        split_name=args.split_name,
+    )
+    _make(args.recipe, order)
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What was asked for beside the recipe."""
+
+    base: str | None
+    quick: bool
+    kitchen: Kitchen
+    catalog: Path
+    split_name: str
+
+
+def _list() -> None:
+    for name, steps in RECIPES.items():
+        print(name)
+        for step in steps:
+            print(f"    {step}")
+
+
+def _default_catalog(args: argparse.Namespace) -> Path:
+    if args.quick:
+        return CACHE / "quick"
+    return STORE if args.base else ZOO
+
+
+def _make(name: str, order: _Order) -> None:
+    steps = prepared(RECIPES[name], base=order.base is not None, quick=order.quick)
+    task = check_data(steps, order.kitchen.corpus)
+    keep_to_one_corpus(order.kitchen)
+    _quiet_libraries()
+    start = _start(order)
+    parent = None if BASELINES[task] == name else BASELINES[task]
+    if parent and not (order.catalog / parent).is_dir():
+        print(f"{name} is compared with {parent}, which comes first")
+        _cook(parent, start, None, order)
+    _cook(name, start, parent, order)
+
+
+def _start(order: _Order) -> Checkpoint:
+    if order.base is None:
+        return Checkpoint(order.kitchen.cache / "start", ())
+    from build.importing import adopt_encoder, find
+
+    return adopt_encoder(find(order.base), order.kitchen.cache)
+
+
+def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> None:
+    from build.checkpoint import read_purpose
+    from build.evaluate import evaluate
+    from build.publish import trained_here
+
+    steps = prepared(RECIPES[name], base=order.base is not None, quick=order.quick)
+    checkpoint = cook(start, steps, order.kitchen)
+    base = None if order.base is None else checkpoint.lineage[0]
+    purpose = read_purpose(checkpoint.folder)
+    _publish(checkpoint, order.catalog, trained_here(name, purpose, base=base, parent=parent))
+    found = evaluate(order.catalog, [name], order.kitchen.corpus, called=order.split_name)
+    _show(found)
+
+
+def prepared(steps: Iterable[Step], *, base: bool, quick: bool) -> tuple[Step, ...]:
+    """The recipe's steps as this run does them: from a given encoder, or as a toy."""
+    if base:
+        kept = (each for each in steps if not isinstance(each, TrainTokenizer | Pretrain))
+        steps = [_gently(each) for each in kept]
+    return tuple(_quick(step) if quick else step for step in steps)
+
+
+def _gently(step: Step) -> Step:
+    return msgspec.structs.replace(step, peak=BASE_PEAK) if isinstance(step, Finetune) else step
+
+
+def _quick(step: Step) -> Step:
+    match step:
+        case TrainTokenizer():
+            return msgspec.structs.replace(step, vocabulary=2_000, sentences=20_000)
+        case Pretrain():
+            small = {"layers": 2, "hidden": 64, "heads": 2, "inner": 128, "tokens": 200_000}
+            return msgspec.structs.replace(step, **small)
+        case Finetune():
+            return msgspec.structs.replace(step, epochs=1)
+        case _:
+            return step
+
+
+def check_data(steps: Iterable[Step], corpus: Path) -> Task:
+    """
+    Read what training and scoring will read, before hours are spent; give back the task.
+
+    Raises DataError where a file is missing or wrong, or a split has labels training never saw.
+    """
+    from build import data
+
+    steps = tuple(steps)
+    finetune = next(step for step in steps if isinstance(step, Finetune))
+    if not corpus.is_dir():
+        raise DataError(f"there is no folder {corpus}; docs/data.md says what --data wants")
+    if any(isinstance(step, TrainTokenizer | Pretrain) for step in steps):
+        data.plain_text(corpus)
+
+    def labels(language: str, split: str) -> set[str]:
+        if finetune.task is Task.NER:
+            sentences = data.sentences(corpus, language, split, raw=True)
+            return {span.label for sentence in sentences for span in sentence.spans}
+        return {article.label for article in data.articles(corpus, language, split)}
+
+    trained = set().union(*(labels(language, "train") for language in finetune.languages))
+    for language in finetune.languages:
+        if strange := sorted(labels(language, "test") - trained):
+            raise DataError(
+                f"the {language} test split has {', '.join(strange)}, which no training text has: "
+                f"{', '.join(sorted(trained))}"
+            )
+    return finetune.task
+
+
+def keep_to_one_corpus(kitchen: Kitchen) -> None:
+    """Refuse a cache whose checkpoints were made from other data: their names would not tell."""
+    note = kitchen.cache / "data.txt"
+    mine = provenance.fingerprint(kitchen.corpus)
+    kitchen.cache.mkdir(parents=True, exist_ok=True)
+    if not note.exists():
+        note.write_text(f"{mine}\n")
+    elif (known := note.read_text().strip()) != mine:
+        raise BuildError(
+            f"{kitchen.cache} holds work on other data ({known}, now {mine}): "
+            "give another --cache, or remove it"
+        )
+
+
+# --- checkpoints of others --------------------------------------------------------------------
+
+
+def _import(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build import",
+        description="Serve your own fine-tuned XLM-RoBERTa-type checkpoint: no data needed.",
+    )
+    parser.add_argument("source", metavar="FOLDER|ID", help="a checkpoint folder or a hub id")
+    parser.add_argument("--task", type=Task, required=True, choices=list(Task), metavar="TASK")
+    parser.add_argument("--name", required=True, help="becomes NAME-base and NAME-int8")
+    parser.add_argument("--labels", type=_names, default=(), help="in the order of the outputs")
+    parser.add_argument("--languages", type=_names, default=("und",), help="ISO 639-3: hau,yor")
+    parser.add_argument("--multi-label", action="store_true", help="labels do not exclude others")
+    parser.add_argument("--licence", default="not stated: ask who trained it")
+    _add_folders(parser, catalog=STORE)
+    args = parser.parse_args(words)
+    _quiet_libraries()
+    from build.importing import Wishes, adopt_finetuned, find, stored_at_half
+    from build.publish import Title
+    from models.spec import Licence
+
+    origin = find(args.source)
+    wishes = Wishes(
+        task=args.task,
+        labels=args.labels,
+        languages=args.languages,
+        multi_label=args.multi_label,
+    )
+    checkpoint = adopt_finetuned(origin, wishes, args.cache)
+    title = Title(
+        name=args.name,
+        description=f"Imported from {origin.name}; not trained here.",
+        licence=Licence(name=args.licence, sources=(origin.name,)),
+    )
+    weights = "float16" if stored_at_half(origin) else "float32"
+    _pair(checkpoint, Export(weights=weights), args, title)
+    return 0
+
+
+def _shape(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build shape",
+        description="AfriBERTa's real shapes with random weights, to measure speed and size.",
+    )
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("--task", type=Task, default=Task.NER, choices=list(Task), metavar="TASK")
+    parser.add_argument("--out", type=Path, dest="catalog", required=True, metavar="FOLDER")
+    parser.add_argument("--name", help="becomes NAME-base and NAME-int8; the shape's by default")
+    parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json; by default the zoo's")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    args = parser.parse_args(words)
+    _quiet_libraries()
+    from build.publish import Title
+    from build.shapes import DESCRIPTION, LICENCE, random_checkpoint
+
+    tokenizer = args.tokenizer or next(iter(sorted(ZOO.glob("*/tokenizer.json"))), None)
+    if tokenizer is None or not tokenizer.is_file():
+        raise BuildError(f"no tokenizer {tokenizer or f'in {ZOO}'}: give --tokenizer FILE")
+    checkpoint = random_checkpoint(args.shape, args.task, tokenizer, args.cache)
+    title = Title(name=args.name or args.shape, description=DESCRIPTION, licence=LICENCE)
+    _pair(checkpoint, Export(), args, title, golden=False)
+    return 0
+
+
+def _pair(
+    checkpoint: Checkpoint,
+    export: Step,
+    args: argparse.Namespace,
+    title: Title,
+    *,
+    golden: bool = True,
+) -> None:
+    """NAME-base and NAME-int8 of one checkpoint; nothing is published unless both can be made."""
+    from dataclasses import replace
+
+    kitchen = Kitchen(Path(), "cpu", args.cache)
+    base = cook(checkpoint, [export], kitchen)
+    int8 = cook(base, [Quantize()], kitchen)
+    first = replace(title, name=f"{title.name}-base")
+    second = replace(title, name=f"{title.name}-int8", parent=first.name)
+    _publish(base, args.catalog, first, golden=golden)
+    _publish(int8, args.catalog, second, golden=golden)
+    if golden:
+        from build.evaluate import agreement
+
+        same, texts = agreement(args.catalog, second.name, first.name)
+        print(f"{second.name} answers {same} of {texts} of the project's texts as {first.name}")
+    print(f"serve them with KADOGO_CATALOG={args.catalog} make serve")
+
+
+# --- judging ----------------------------------------------------------------------------------
+
+
+def _evaluate(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build evaluate",
+        description="Score variants of a catalog and write the evidence into their manifests.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--split", default="test", choices=("dev", "test"))
+    parser.add_argument("--split-name", help="what the evidence calls it; the split by default")
+    parser.add_argument("--catalog", type=Path, default=ZOO)
+    args = parser.parse_args(words)
+    from build.evaluate import evaluate
+
+    called = args.split_name or args.split
+    _show(evaluate(args.catalog, args.names, args.data, split=args.split, called=called))
+    return 0
+
+
+def _measure(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build measure",
+        description="Speed and memory of variants against their baseline; wants a quiet machine.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--catalog", type=Path, default=ZOO)
+    args = parser.parse_args(words)
+    from build.evaluate import measure
+
+    for name, speed in measure(args.catalog, args.names, rounds=args.rounds).items():
+        rate, ratio = speed.tokens_per_second, speed.ratio_to_baseline
+        print(
+            f"{name}: {rate.mean:,.0f} tokens/s on one core, {ratio.mean:.2f} x its baseline "
+            f"({ratio.low:.2f} to {ratio.high:.2f}); loads in {speed.load_seconds.mean:.2f} s, "
+            f"{speed.resident_bytes / 1e6:.0f} MB resident"
+        )
+    return 0
+
+
+def _bench(words: Sequence[str]) -> int:
+    from build import bench
+
+    return bench.main(list(words))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "import": _import,
+    "shape": _shape,
+    "evaluate": _evaluate,
+    "measure": _measure,
+    "bench": _bench,
+}
+
+
+# --- shared -----------------------------------------------------------------------------------
+
+
+def _add_folders(parser: argparse.ArgumentParser, *, catalog: Path | None) -> None:
+    told = f"where variants go; {catalog or f'{ZOO}, or {STORE} with --base'} by default"
+    parser.add_argument("--catalog", type=Path, default=catalog, metavar="DIR", help=told)
+    parser.add_argument("--cache", type=Path, default=CACHE, help=f"finished steps; {CACHE}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _known(name: str, known: Iterable[str], what: str) -> None:
+    names = [*known, *COMMANDS]
+    if name in names:
+        return
+    close = get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
+    raise BuildError(f"there is no {what} {name}: {hint}")
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    present = torch.cuda.is_available()
+    if asked == "auto":
+        return "cuda" if present else "cpu"
+    if asked != "cpu" and not (asked.partition(":")[0] == "cuda" and present):
+        raise BuildError(f"--device {asked} is not here; cpu is{', cuda is' if present else ''}")
+    return asked
+
+
+def _quiet_libraries() -> None:
+    """Our own bars tell what goes on."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def _publish(
+    checkpoint: Checkpoint, catalog: Path, title: Title, *, golden: bool = True
+) -> Variant:
+    from build.publish import publish
+
+    variant, warnings = publish(checkpoint, catalog, title, golden=golden)
+    parity = variant.evidence.parity if variant.evidence else None
+    apart = "" if parity is None else f", logits within {parity:.2g} of torch's"
+    print(
+        f"{variant.name}: {variant.bytes / 1e6:.1f} MB, {variant.parameters:,} parameters{apart}"
+        f" -> {catalog / variant.name}"
+    )
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    return variant
+
+
+def _show(found: Mapping[str, Evidence]) -> None:
+    from build.evaluate import lines
+
+    for name, evidence in found.items():
+        for line in lines(evidence):
+            print(f"{name}: {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

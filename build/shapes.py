@@ -1,0 +1,86 @@
+"""
+AfriBERTa's real shapes with random weights: for speed and size, which do not depend on values.
+
+Knows nothing of training; nobody should read the answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import torch
+from transformers import (
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
+)
+
+from build.checkpoint import Checkpoint, Purpose, write_purpose
+from build.importing import filled
+from models.spec import Licence, Task, Windows
+
+# Ogueji et al. 2021: layers; the other sizes are those of all three.
+LAYERS = {"afriberta-small": 4, "afriberta-base": 8, "afriberta-large": 10}
+SIZES = {
+    "vocab_size": 70_006,
+    "hidden_size": 768,
+    "num_attention_heads": 6,
+    "intermediate_size": 3_072,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+}
+LABELS = {
+    Task.NER: ("O", *(f"{p}-{kind}" for kind in ("DATE", "LOC", "ORG", "PER") for p in "BI")),
+    Task.CLASSIFICATION: (
+        *("business", "entertainment", "health", "politics", "religion", "sports", "technology"),
+    ),
+}
+NETWORKS: dict[Task, Any] = {
+    Task.NER: XLMRobertaForTokenClassification,
+    Task.CLASSIFICATION: XLMRobertaForSequenceClassification,
+}
+DESCRIPTION = "Random weights: speed and size only. Its answers mean nothing."
+LICENCE = Licence(name="Apache-2.0", sources=("random numbers",))
+
+
+def random_checkpoint(
+    shape: str, task: Task, tokenizer: Path, cache: Path, *, sizes: dict[str, Any] | None = None
+) -> Checkpoint:
+    """A checkpoint of the named shape; the tokenizer's ids must lie below the vocabulary."""
+    pieces = hashlib.sha256(tokenizer.read_bytes()).hexdigest()[:12]
+    lineage = (f"Random({shape}, task={task}, tokenizer={pieces})",)
+    checkpoint = Checkpoint(cache / f"random-{shape}-{task}-{pieces}", lineage)
+    with filled(checkpoint.folder) as draft:
+        if draft:
+            _network(LAYERS[shape], task, sizes or SIZES).save_pretrained(draft)
+            copyfile(tokenizer, draft / "tokenizer.json")
+            overlap = 128 if task is Task.NER else 0
+            windows = Windows(tokens=512, overlap=overlap)
+            labels = LABELS[task]
+            purpose = Purpose(task=task, labels=labels, languages=("und",), windows=windows)
+            write_purpose(draft, purpose)
+    return checkpoint
+
+
+def _network(layers: int, task: Task, sizes: dict[str, Any]) -> Any:
+    torch.manual_seed(1)
+    labels = LABELS[task]
+    config = XLMRobertaConfig(
+        num_hidden_layers=layers,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        **sizes,
+    )
+    network = NETWORKS[task](config)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("bias"):  # fresh ones are zero, and exporting drops zeros
+                weight.normal_(std=config.initializer_range)
+    return network
