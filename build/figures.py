@@ -1,5 +1,5 @@
 """
-Figures of a benchmark: interleaved rounds, ratios within a round, targets, a table.
+Figures of measurements: interleaved rounds, ratios within a round, targets, a table.
 
 Pure; knows nothing of what was measured.
 """

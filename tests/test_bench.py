@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -17,12 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from build import bench, echo, load
+from build.bench import cli, echo, load, plain
+from build.bench.report import stolen_share
+from build.bench.server import serving
+from build.bench.speed import by_task
+from build.bench.throughput import sorted_over_all, sorted_within, texts_for
+from build.bench.traffic import TEXTS, bodies_of, texts_of
 from build.errors import BuildError
 from build.figures import Figure, Target, interleave, ratios, table
-from build.server import serving
 from models import catalog
 from models.spec import Task
+from service.schemas import NerReply, Timing
 from tests.tiny import write_variant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,24 +74,30 @@ def test_the_table_shows_median_range_and_target():
     )
 
 
+def test_the_share_stolen_is_of_the_time_between():
+    class Times(NamedTuple):
+        user: float
+        steal: float
+
+    assert stolen_share(Times(10, 1), Times(16, 3)) == 0.25
+    assert stolen_share((5.0,), (5.0,)) == 0
+
+
 # --- the same texts in process ----------------------------------------------------------------
 
 
 def test_texts_are_sorted_within_those_waiting():
-    found = bench.sorted_within([9, 2, 3, 8, 5, 1], 4, 2)
+    found = sorted_within([9, 2, 3, 8, 5, 1], 4, 2)
     assert found == [[1, 2], [3, 0], [5], [4]]
 
 
 def test_texts_are_sorted_over_all():
-    assert bench.sorted_over_all([9, 2, 3, 8, 5], 2) == [[1, 2], [4, 3], [0]]
+    assert sorted_over_all([9, 2, 3, 8, 5], 2) == [[1, 2], [4, 3], [0]]
 
 
 @given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 20), st.integers(1, 8))
 def test_every_text_is_in_exactly_one_group(lengths, waiting, cores):
-    for groups in (
-        bench.sorted_within(lengths, waiting, cores),
-        bench.sorted_over_all(lengths, waiting),
-    ):
+    for groups in (sorted_within(lengths, waiting, cores), sorted_over_all(lengths, waiting)):
         assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
 
 
@@ -93,62 +105,78 @@ def test_every_text_is_in_exactly_one_group(lengths, waiting, cores):
     "rate, seconds, texts", [(0, 6, 32), (20, 6, 128), (41, 6, 240), (1e4, 6, 512)]
 )
 def test_a_set_of_texts_fills_the_time_in_whole_groups(rate, seconds, texts):
-    assert bench.texts_for(rate, seconds, 512) == texts
+    assert texts_for(rate, seconds, 512) == texts
 
 
 def test_a_variant_compressed_from_another_comes_after_it(tmp_path):
     base = catalog.read(write_variant(tmp_path, "ner-base", Task.NER))
     small = msgspec.structs.replace(base, name="ner-a", parent="ner-base")
     news = catalog.read(write_variant(tmp_path, "news-base", Task.CLASSIFICATION))
-    assert bench.compared([small, news, base]) == [[base, small], [news]]
+    assert by_task([small, news, base]) == {
+        Task.NER: [base, small],
+        Task.CLASSIFICATION: [news],
+    }
 
 
 def test_traffic_is_what_the_load_test_sends():
-    texts = bench.traffic("headlines", seed=5)
-    assert len(texts) == bench.TEXTS
-    assert texts == bench.traffic("headlines", seed=5)
+    texts = texts_of(Task.NER, seed=5)
+    assert len(texts) == TEXTS
+    assert texts == texts_of(Task.NER, seed=5)
+    asked = [json.loads(body) for body in bodies_of(texts, "ner-a")]
+    assert asked == [{"inputs": text, "variant": "ner-a"} for text in texts]
 
 
 def test_a_missing_variant_is_named_with_those_there(tmp_path):
     write_variant(tmp_path, "ner-tiny", Task.NER)
     with pytest.raises(BuildError, match=r"does not hold nothing; it holds ner-tiny"):
-        bench._chosen(tmp_path, "nothing")
+        cli.variants_in(tmp_path, ["nothing"])
     with pytest.raises(BuildError, match="holds no variants"):
-        bench._chosen(tmp_path / "empty", "")
+        cli.variants_in(tmp_path / "empty", [])
 
 
 def test_a_torch_folder_must_be_a_checkpoint_of_a_measured_variant(tmp_path):
+    variant = catalog.read(write_variant(tmp_path, "ner-base", Task.NER))
     with pytest.raises(BuildError, match="--torch"):
-        bench._eager([f"ner-base={tmp_path}"], {"ner-base"})
+        cli.checkpoints_of([variant], [f"ner-base={tmp_path}"])
+    (tmp_path / "config.json").write_text("{}")
+    found = cli.checkpoints_of([variant], [f"ner-base={tmp_path}"])
+    assert found == {"ner-base": tmp_path}
+    with pytest.raises(BuildError, match="--torch"):
+        cli.checkpoints_of([variant], [f"ner-int8={tmp_path}"])
 
 
 # --- the echo lane ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def echoed(tmp_path_factory) -> Path:
-    texts = bench.traffic("sentences", seed=1)
+def texts() -> list[str]:
+    return texts_of(Task.NER, seed=1)
+
+
+@pytest.fixture(scope="module")
+def echoed(tmp_path_factory, texts) -> Path:
     return echo.write(tmp_path_factory.mktemp("catalog"), texts)
 
 
-def test_the_echo_variant_proves_itself_and_finds_entities(echoed):
-    texts = bench.traffic("sentences", seed=1)
+def test_the_echo_variant_proves_itself_and_finds_entities(echoed, texts):
     answers = catalog.open_variant(echoed).answer(texts)
     found = sum(len(answer.entities) for answer in answers) / len(texts)
     assert 2 < found < 10
     assert all(answer.unknown == 0 for answer in answers)
 
 
-def test_plain_starlette_gives_the_pipelines_answer(echoed):
+@pytest.mark.parametrize("mode", plain.Mode)
+def test_plain_starlette_replies_as_kadogo_does(echoed, texts, mode):
     pipeline = catalog.open_variant(echoed)
-    text = bench.traffic("sentences", seed=1)[0]
-    answer = TestClient(echo.plain(pipeline)).post("/v1/ner", json={"inputs": text}).json()
-    (expected,) = pipeline.answer([text])
-    assert [e["text"] for e in answer["results"][0]["entities"]] == [
-        e.text for e in expected.entities
-    ]
-    fixed = TestClient(echo.plain(None)).post("/v1/ner", json={"inputs": text})
-    assert fixed.json()["results"] == []
+    text, sample = texts[:2]
+    client = TestClient(plain.app(pipeline, mode, sample))
+    reply = client.post("/v1/ner", json={"inputs": text, "variant": echo.NAME}).json()
+    assert reply.keys() == set(NerReply.__struct_fields__)
+    assert reply["timing_ms"].keys() == set(Timing.__struct_fields__)
+    assert reply["digest"] == pipeline.variant.digest
+    works = mode in (plain.Mode.INLINE, plain.Mode.THREADS)
+    expected = pipeline.answer([text if works else sample])
+    assert reply["results"] == json.loads(msgspec.json.encode(expected))
 
 
 # --- load -------------------------------------------------------------------------------------
@@ -207,7 +235,7 @@ def test_the_python_client_sends_the_texts_in_turn(stub):
 
 def test_a_server_that_ends_at_once_shows_the_end_of_its_log():
     command = [sys.executable, "-c", "raise SystemExit('no model here')"]
-    with pytest.raises(BuildError, match="no model here"), serving(lambda _: command):
+    with pytest.raises(BuildError, match="no model here"), serving(command):
         pass
 
 
@@ -226,7 +254,9 @@ def test_a_quick_run_measures_a_real_server(tmp_path):
     assert medians["ner-tiny", "HTTP / in process, sorted within 16 waiting"] > 0
     assert medians["ner-tiny", "failed calls"] == 0
     assert medians["ner-tiny", "one core"] > 0
-    assert medians["ner-echo", "CPU, Kadogo / Starlette, same lane"] > 0
+    targets = {f["what"]: f["target"] for f in figures if f["section"] == "overhead"}
+    assert targets["CPU, Kadogo / Starlette (JSON in, pipeline inline, JSON out)"] == "<= 2"
+    assert sum(what.startswith("CPU, Kadogo / Starlette") for what in targets) == 4
     assert "HTTP / in process, sorted over all" in done.stdout
 
 

@@ -1,7 +1,7 @@
 """
-A server as a process of its own: started on a free port of this machine, measured, stopped.
+Servers as processes of their own: started on a free port of this machine, measured, stopped.
 
-Knows nothing of what it answers.
+Knows how Kadogo's own is started; nothing of what any of them answers.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import IO
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from build.errors import BuildError
 
@@ -54,12 +56,24 @@ class Server:
         return [self.process, *self.process.children(recursive=True)]
 
 
+def kadogo(catalog: Path, *, threads: int) -> AbstractContextManager[Server]:
+    """Kadogo's server on the variants in `catalog`, with so many threads for models."""
+    bentoml = [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo"]
+    environment = {
+        "KADOGO_CATALOG": str(catalog.resolve()),
+        "KADOGO_THREADS": str(threads),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    return serving([*bentoml, "--host", "127.0.0.1"], environment)
+
+
 @contextmanager
 def serving(
-    command: Callable[[int], Sequence[str]], environment: Mapping[str, str] | None = None
+    command: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """
-    Run `command(port)` for as long as the block lasts; /readyz says when it is ready.
+    Run `command --port N` for as long as the block lasts; /readyz says when it is ready.
 
     Raises BuildError with the end of its log where it ends or is not ready in time.
     """
@@ -67,7 +81,7 @@ def serving(
     with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command(port),
+            [*command, "--port", str(port)],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},

@@ -1,32 +1,24 @@
 """
-A variant that costs next to nothing, and plain Starlette servers: what serving itself costs.
+A variant whose model costs next to nothing: one table, a row of logits a word.
 
-The variant is one table, a row of logits a word. `python -m build.echo FOLDER --port N` answers
-/v1/ner from it with Starlette and a thread pool, and with `--empty` with one fixed answer.
-Knows nothing of Kadogo's own server.
+What a request still takes is encoding, decoding and serving. Knows nothing of servers.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
-import uvicorn
 from onnx import helper, numpy_helper
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from models import catalog
-from models.pipeline import Pipeline
-from models.spec import Licence, Options, Runtime, Task, Variant, Windows
+from models.spec import Licence, Runtime, Task, Variant, Windows
+
+Table = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 NAME = "ner-echo"
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -76,7 +68,7 @@ def _tokenizer(texts: Iterable[str]) -> Tokenizer:
     return built
 
 
-def _table(vocabulary: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _table(vocabulary: int) -> Table:
     """(vocabulary, labels) float32: most words score for O, every sixth for the start of one."""
     logits = np.zeros((vocabulary, len(LABELS)), np.float32)
     for row in range(vocabulary):
@@ -85,7 +77,7 @@ def _table(vocabulary: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]
     return logits
 
 
-def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.ModelProto:
+def _graph(table: Table) -> onnx.ModelProto:
     ids, mask = (
         helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["batch", "tokens"])
         for name in ("input_ids", "attention_mask")
@@ -97,49 +89,3 @@ def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.Mod
     body = helper.make_graph([gather], "echo", [ids, mask], [logits], initializer=weights)
     opset = helper.make_opsetid("", 21)
     return helper.make_model(body, opset_imports=[opset], ir_version=10)
-
-
-# --- plain Starlette --------------------------------------------------------------------------
-
-
-class _Ask(msgspec.Struct):
-    inputs: str
-
-
-def plain(pipeline: Pipeline | None) -> Starlette:
-    """/v1/ner as one would first write it; without a pipeline always the same answer."""
-    ask, options = msgspec.json.Decoder(_Ask), Options()
-
-    async def ner(request: Request) -> Response:
-        text = ask.decode(await request.body()).inputs
-        results = await run_in_threadpool(pipeline.answer, [text], options) if pipeline else []
-        body = msgspec.json.encode({"task": Task.NER, "results": results})
-        return Response(body, media_type="application/json")
-
-    async def ready(_: Request) -> Response:
-        return Response()
-
-    routes = [Route("/v1/ner", ner, methods=["POST"]), Route("/readyz", ready)]
-    return Starlette(routes=routes)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m build.echo", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--empty", action="store_true")
-    args = parser.parse_args()
-    app = plain(None if args.empty else catalog.open_variant(args.folder))
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=args.port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
-
-
-if __name__ == "__main__":
-    main()
