@@ -25,10 +25,17 @@ Ints = NDArray[np.int64]
 
 # Neither a space nor a zero-width mark belongs to an entity that only touches it.
 BLANK = frozenset(c for c in map(chr, range(0x3001)) if c.isspace()) | set("\u200b\u2060\ufeff")
+
+
+def _class_of_marks(first: int, beyond: int) -> str:
+    return "".join(c for c in map(chr, range(first, beyond)) if unicodedata.category(c)[0] == "M")
+
+
 # What belongs to the letter before it: combining marks, vowels and finals of decomposed Hangul.
+# In two classes, for `re` looks a character up at once only in one that ends at U+FFFF.
 _MARKS = re.compile(
-    f"[{''.join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == 'M')}"
-    "\u1160-\u11ff\U000e0100-\U000e01ef]+"
+    f"(?:[{_class_of_marks(0x300, 0x10000)}\u1160-\u11ff]"
+    f"|(?=[\U00010000-\U0010ffff])[{_class_of_marks(0x10000, 0x20000)}\U000e0100-\U000e01ef])+"
 )
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -103,7 +110,7 @@ class Encoder:
 
     def encode(self, text: str) -> Encoded:
         """Encode the whole text, however long; nothing is truncated."""
-        readable = _LONE_SURROGATE.sub("\ufffd", text)
+        readable = text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
         encoding = self._tokenizer.encode(readable, add_special_tokens=False)
         ids: list[int] = encoding.ids
         offsets = list(spans(text, encoding.offsets))
@@ -153,7 +160,7 @@ def spans(text: str, offsets: Iterable[tuple[int, int]]) -> Iterator[tuple[int, 
     pieces, cuts a letter from its marks: both pieces then span the whole letter. Metaspace pieces
     may hold the space before them. Offsets that run backwards or past the end are clamped.
     """
-    letters = _marked_letters(text)
+    letters = {} if text.isascii() else _marked_letters(text)
     first = last = 0
     mended = (0, 0)
     for raw_start, raw_end in offsets:
