@@ -370,9 +370,9 @@ def _measure(words: Sequence[str]) -> int:
 
 
 def _bench(words: Sequence[str]) -> int:
-    from build import bench
+    from build.bench.cli import main as bench
 
-    return bench.main(list(words))
+    return bench(words)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
