@@ -167,11 +167,12 @@ def golden_texts(variant: Variant) -> list[GoldenText]:
     """
     The project's texts of the variant's task, in its languages.
 
-    All of the task's where it names no language of ours: an imported model may know others.
+    All of the task's where those are too few: any text shows whether an answer is reproduced.
     """
     texts = msgspec.json.decode(GOLDEN.read_bytes(), type=list[GoldenText])
     mine = [each for each in texts if each.task == variant.task]
-    return [each for each in mine if each.language in variant.languages] or mine
+    known = [each for each in mine if each.language in variant.languages]
+    return known if len(known) >= FEWEST_GOLDEN else mine
 
 
 def steady(pipeline: Pipeline, texts: Sequence[GoldenText]) -> list[tuple[str, str]]:

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval.metrics import f1_score as seqeval_f1
+from sklearn.metrics import accuracy_score
+from sklearn.metrics import f1_score as sklearn_f1
+
+from build import data, evaluate
+from build.data import Article, DataError, Sentence, Span
+from build.errors import BuildError
+from build.evaluate import accuracy, entity_counts, entity_f1, macro_f1, resampled, topic_counts
+from models import catalog
+from models.spec import (
+    ClassificationAnswer,
+    Entity,
+    Evidence,
+    Input,
+    LabelScore,
+    NerAnswer,
+    Task,
+)
+from tests.tiny import NER_WORDS, write_variant
+from tests.tiny_corpus import write_corpus
+
+TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+TAGGED = st.lists(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=12), min_size=1, max_size=8)
+LABELS = ("business", "health", "sports")
+
+
+def spans(tags: list[str]) -> tuple[Span, ...]:
+    """Of words that are one character each, with a space between."""
+    return data.spans(tags, [(2 * i, 2 * i + 1) for i in range(len(tags))])
+
+
+def ner_answer(found: tuple[Span, ...]) -> NerAnswer:
+    entities = tuple(
+        Entity(label=span.label, start=span.start, end=span.end, text="", score=1.0)
+        for span in found
+    )
+    return NerAnswer(entities=entities, tokens=1, windows=1, unknown=0.0)
+
+
+def topic_answer(label: str) -> ClassificationAnswer:
+    ranked = (LabelScore(label=label, score=1.0),)
+    return ClassificationAnswer(labels=ranked, tokens=1, windows=1, unknown=0.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(TAGGED)
+def test_entity_f1_is_seqevals(tagged: list[list[tuple[str, str]]]) -> None:
+    gold = [[tag for tag, _ in sentence] for sentence in tagged]
+    found = [[tag for _, tag in sentence] for sentence in tagged]
+    counts = entity_counts(
+        [Sentence("", spans(tags), "hau") for tags in gold],
+        [ner_answer(spans(tags)) for tags in found],
+    )
+    expected = seqeval_f1(gold, found, zero_division=0)
+    assert entity_f1(counts.sum(axis=0, keepdims=True))[0] == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1))
+def test_class_metrics_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
+    gold, found = map(list, zip(*pairs, strict=True))
+    articles = [Article("", label, "hau") for label in gold]
+    counts = topic_counts(articles, [topic_answer(label) for label in found], LABELS)
+    sums = counts.sum(axis=0, keepdims=True)
+    assert accuracy(sums)[0] == pytest.approx(accuracy_score(gold, found))
+    expected = sklearn_f1(gold, found, average="macro", zero_division=0)
+    assert macro_f1(sums)[0] == pytest.approx(expected)
+
+
+COUNTS = {
+    "hau": np.array([[1, 1, 1], [0, 1, 1], [2, 2, 3], [1, 2, 1]] * 10, float),
+    "swa": np.array([[1, 1, 1], [0, 0, 1], [1, 1, 1]] * 20, float),
+}
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_more_texts() -> None:
+    few = evaluate.scores(COUNTS, entity_f1)
+    many = evaluate.scores({k: np.tile(v, (9, 1)) for k, v in COUNTS.items()}, entity_f1)
+    for found in (few, many):
+        for each in (found.macro, *found.languages.values()):
+            assert 0 <= each.low <= each.mean <= each.high <= 1
+    assert many.macro.high - many.macro.low < (few.macro.high - few.macro.low) / 2
+    assert few.macro.mean == pytest.approx(np.mean([each.mean for each in few.languages.values()]))
+    assert few.macro.n == 100 and few.languages["hau"].n == 40
+
+
+def test_the_same_scores_come_out_every_time() -> None:
+    assert evaluate.scores(COUNTS, entity_f1) == evaluate.scores(COUNTS, entity_f1)
+
+
+def test_a_variant_differs_from_itself_by_nothing() -> None:
+    found = evaluate.differences(COUNTS, COUNTS, entity_f1).macro
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+
+
+def test_paired_differences_are_tighter_than_the_scores() -> None:
+    # One text in forty differs: the texts' own spread must not enter the difference.
+    worse = {language: rows.copy() for language, rows in COUNTS.items()}
+    worse["hau"][0, 0] = 0
+    apart = evaluate.differences(worse, COUNTS, entity_f1)
+    alone = evaluate.scores(COUNTS, entity_f1)
+    assert apart.languages["hau"].mean < 0 and apart.languages["swa"].high == 0
+    assert apart.macro.high - apart.macro.low < (alone.macro.high - alone.macro.low) / 2
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 50))
+def test_every_resample_draws_as_many_texts_as_there_are(texts: int) -> None:
+    ones = {"hau": np.ones((texts, 1))}
+    values = resampled(ones, lambda sums: sums[:, 0])["hau"]
+    assert (values == texts).all() and len(values) == 1 + evaluate.RESAMPLES
+
+
+# --- on variants ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two taggers of the toy corpus's Hausa: one that knows its words, one that knows fewer."""
+    knows = {"Amina": "B-PER", "Yusuf": "I-PER", "Otieno": "I-PER", "Neema": "B-PER"}
+    more = {**NER_WORDS, **knows, "Juma": "B-PER", "Mushi": "I-PER", "Mombasa": "B-LOC"}
+    write_variant(tmp_path, "ner-base", Task.NER, words={**more, "Dodoma": "B-LOC"})
+    folder = write_variant(tmp_path, "ner-int8", Task.NER, words={**more, "Dodoma": "O"})
+    variant = msgspec.structs.replace(catalog.read(folder), parent="ner-base")
+    (folder / "variant.json").write_bytes(msgspec.json.encode(variant))
+    return tmp_path
+
+
+def evidence(root: Path, name: str) -> Evidence:
+    found = catalog.open_variant(root / name).variant.evidence
+    assert found is not None
+    return found
+
+
+def test_evaluating_writes_scores_and_paired_differences(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.evaluate(root, ["ner-base", "ner-int8"], corpus, called="toy split")
+    base, int8 = evidence(root, "ner-base"), evidence(root, "ner-int8")
+    for form in Input:
+        assert base.quality["f1"][form].macro.mean == 1
+        apart = int8.difference["f1"][form].macro
+        assert apart.mean == pytest.approx(int8.quality["f1"][form].macro.mean - 1)
+        assert apart.low < 0
+    assert base.difference == {}
+    assert base.split == "toy split" and "evaluate ner-base" in base.command
+    assert base.commit and base.host and base.date.count("-") == 2
+    assert str(tmp_path) not in (root / "ner-base" / "variant.json").read_text()
+
+
+def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.measure(root, ["ner-base"], rounds=2)
+    evaluate.evaluate(root, ["ner-base"], corpus)
+    assert evidence(root, "ner-base").speed is not None
+
+
+def test_unknown_labels_in_the_data_are_named(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    file = corpus / "ner" / "hau" / "test.txt"
+    file.write_text(file.read_text() + "\nNaira B-MONEY\n")
+    with pytest.raises(BuildError, match="hau data has MONEY, which ner-base does not know"):
+        evaluate.evaluate(root, ["ner-base"], corpus)
+
+
+def test_a_variant_that_is_not_there_is_named_before_anything_is_scored(root: Path) -> None:
+    with pytest.raises(BuildError, match="no variant ner-tiny; it holds ner-base, ner-int8"):
+        evaluate.evaluate(root, ["ner-base", "ner-tiny"], root)
+
+
+def test_missing_texts_are_named(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no test\.txt or test\.txt\.xz in"):
+        evaluate.evaluate(root, ["ner-base"], tmp_path / "nowhere")
+
+
+def test_measuring_compares_with_the_baseline_of_the_same_run(root: Path) -> None:
+    found = evaluate.measure(root, ["ner-base", "ner-int8"], rounds=3)
+    base = found["ner-base"].ratio_to_baseline
+    assert (base.mean, base.low, base.high) == (1, 1, 1)
+    speed = evidence(root, "ner-int8").speed
+    assert speed == found["ner-int8"]
+    assert speed.tokens_per_second.mean > 0 and speed.tokens_per_second.n == 3
+    assert speed.load_seconds.mean > 0 and speed.ratio_to_baseline.mean > 0
+
+
+def test_agreement_counts_texts_answered_alike(root: Path) -> None:
+    same, texts = evaluate.agreement(root, "ner-int8", "ner-base")
+    assert texts > 0 and same <= texts
+    assert evaluate.agreement(root, "ner-base", "ner-base") == (texts, texts)
+
+
+def test_what_was_found_reads_as_a_line() -> None:
+    table = {"f1": {Input.RAW: evaluate.scores(COUNTS, entity_f1)}}
+    facts = {name: "" for name in ("data", "split", "command", "commit", "date", "host")}
+    (line,) = evaluate.lines(Evidence(**facts, quality=table))
+    assert line.startswith("f1 (raw) 0.7") and "least hau" in line
