@@ -10,12 +10,12 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -36,7 +36,7 @@ LONGEST_WINDOW = 512
 OVERLAP = {Task.NER: 128, Task.CLASSIFICATION: 0}
 UNDETERMINED = "und"  # ISO 639-3 for a language nobody named
 HEADS = {Task.NER: "classifier.weight", Task.CLASSIFICATION: "classifier.out_proj.weight"}
-SAFE, PICKLED = "*.safetensors", "pytorch_model*.bin"
+SAFE, PICKLED = "model*.safetensors", "pytorch_model*.bin"
 SMALL_FILES = ("config.json", SENTENCEPIECE, *TOKENIZER_FILES)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -101,8 +101,7 @@ def _download(hub_id: str, patterns: list[str], hub_cache: Path | None) -> Path:
 def adopt_encoder(origin: Origin, cache: Path) -> Checkpoint:
     """An encoder to fine-tune: its own tokenizer, its weights as safetensors, no head."""
     config = _config(origin)
-    files = _files(origin)
-    checkpoint = _named("Base", origin, cache, files, b"")
+    checkpoint = _named("Base", origin, cache, b"")
     with filled(checkpoint.folder) as draft:
         if draft:
             network = _loaded(AutoModel, origin, config, add_pooling_layer=False)
@@ -114,10 +113,9 @@ def adopt_encoder(origin: Origin, cache: Path) -> Checkpoint:
 def adopt_finetuned(origin: Origin, wishes: Wishes, cache: Path) -> Checkpoint:
     """A fine-tuned network to export as it is, with its task.json."""
     config = _config(origin)
-    files = _files(origin)
-    purpose = _purpose(origin, config, files, wishes)
+    purpose = _purpose(origin, config, wishes)
     asked = msgspec.json.encode(purpose)
-    checkpoint = _named(f"Import {wishes.task}", origin, cache, files, asked)
+    checkpoint = _named(f"Import {wishes.task}", origin, cache, asked)
     with filled(checkpoint.folder) as draft:
         if draft:
             config.id2label = dict(enumerate(purpose.labels))
@@ -132,8 +130,9 @@ def adopt_finetuned(origin: Origin, wishes: Wishes, cache: Path) -> Checkpoint:
 
 def stored_at_half(origin: Origin) -> bool:
     """Whether every weight is stored as float16: then 16 bits hold the network exactly."""
-    kinds = {dtype for file in _files(origin) for dtype in _shapes(file, kind="dtype").values()}
-    return kinds <= {"F16", "torch.float16"}
+    kinds = {each.dtype for each in _stored(origin).values()}
+    floats = {dtype for dtype in kinds if "f" in dtype.lower()}  # F16, BF16, torch.float16 ...
+    return floats <= {"F16", "torch.float16"}
 
 
 def adopt_tokenizer(origin: Origin, target: Path, vocabulary: int) -> None:
@@ -193,40 +192,57 @@ def _files(origin: Origin) -> list[Path]:
     raise BuildError(f"{origin.name} holds no weights: wants {SAFE} or {PICKLED}")
 
 
-def _shapes(file: Path, *, kind: str = "shape") -> dict[str, Any]:
-    """Weight -> its shape, or its dtype as the file names it; nothing is loaded."""
-    if file.suffix == ".safetensors":
-        with safe_open(file, framework="np") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            if kind == "shape":
-                return {name: tuple(each.get_shape()) for name, each in slices.items()}
-            return {name: str(each.get_dtype()) for name, each in slices.items()}
+class _Stored(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: str  # as the file's format writes it
+
+
+def _stored(origin: Origin) -> dict[str, _Stored]:
+    """What the weights' files hold, by name; nothing is loaded. Raises BuildError."""
+    found: dict[str, _Stored] = {}
+    for file in _files(origin):
+        try:
+            found |= _safe(file) if file.suffix == ".safetensors" else _pickled(file)
+        except Exception as error:  # safetensors, pickle and torch each have their own
+            reason = str(error).strip().partition("\n")[0]
+            raise BuildError(f"{origin.name}: {file.name} cannot be read: {reason}") from error
+    return found
+
+
+def _safe(file: Path) -> dict[str, _Stored]:
+    with safe_open(file, framework="np") as opened:
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        return {
+            name: _Stored(tuple(each.get_shape()), str(each.get_dtype()))
+            for name, each in slices.items()
+        }
+
+
+def _pickled(file: Path) -> dict[str, _Stored]:
     tensors = torch.load(file, map_location="meta", weights_only=True)
-    if kind == "shape":
-        return {name: tuple(each.shape) for name, each in tensors.items()}
-    return {name: str(each.dtype) for name, each in tensors.items() if each.is_floating_point()}
+    return {name: _Stored(tuple(each.shape), str(each.dtype)) for name, each in tensors.items()}
 
 
-def _purpose(origin: Origin, config: Any, files: Sequence[Path], wishes: Wishes) -> Purpose:
-    shapes = {name: shape for file in files for name, shape in _shapes(file).items()}
+def _purpose(origin: Origin, config: Any, wishes: Wishes) -> Purpose:
     tokens = min(LONGEST_WINDOW, longest_window(config))
     overlap = min(OVERLAP[wishes.task], tokens // 4)
     many = wishes.multi_label or config.problem_type == "multi_label_classification"
     return Purpose(
         task=wishes.task,
-        labels=_labels(origin, config, _outputs(origin, shapes, wishes.task), wishes),
+        labels=_labels(origin, config, _outputs(origin, wishes.task), wishes),
         languages=wishes.languages,
         windows=Windows(tokens=tokens, overlap=overlap),
         multi_label=many and wishes.task is Task.CLASSIFICATION,
     )
 
 
-def _outputs(origin: Origin, shapes: dict[str, Any], task: Task) -> int:
+def _outputs(origin: Origin, task: Task) -> int:
     """How many labels the head tells apart."""
-    if HEADS[task] in shapes:
-        return int(shapes[HEADS[task]][0])
+    stored = _stored(origin)
+    if HEADS[task] in stored:
+        return stored[HEADS[task]].shape[0]
     for other, head in HEADS.items():
-        if head in shapes:
+        if head in stored:
             raise BuildError(f"{origin.name} has a head for {other}: give --task {other}")
     raise BuildError(
         f"{origin.name} has no trained head: fine-tune it first, here with "
@@ -281,13 +297,11 @@ def _check_encoder(folder: Path, purpose: Purpose) -> None:
 # --- folders ----------------------------------------------------------------------------------
 
 
-def _named(
-    what: str, origin: Origin, cache: Path, weights: Sequence[Path], asked: bytes
-) -> Checkpoint:
+def _named(what: str, origin: Origin, cache: Path, asked: bytes) -> Checkpoint:
     """Named by what is in the files, so that a changed checkpoint is another one."""
     digest = hashlib.sha256(asked)
     small = (origin.folder / name for name in SMALL_FILES)
-    for file in (*weights, *(each for each in small if each.is_file())):
+    for file in (*_files(origin), *(each for each in small if each.is_file())):
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     short = digest.hexdigest()[:12]
