@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from build import training
+from build.__main__ import main, prepared
+from build.recipes import RECIPES
+from build.steps import Export, Finetune, Pretrain, Quantize, TrainTokenizer
+from models import catalog
+from models.spec import Input, Task
+from tests.tiny import NER_WORDS, tokenizer
+from tests.tiny_checkpoint import network
+from tests.tiny_corpus import write_corpus
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    TrainTokenizer(vocabulary=250, sentences=500),
+    Pretrain(layers=1, hidden=16, heads=2, inner=32, tokens=4_000, window=32, batch_tokens=512),
+)
+TAGGING = Finetune(
+    task=Task.NER, languages=("hau", "swa"), epochs=6, window=48, overlap=8, peak=1e-2
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "corpus", sentences=24)
+
+
+@pytest.fixture
+def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real recipes' names and chains, at sizes a test has time for."""
+    base = (*TINY, TAGGING, Export(weights="float16"))
+    monkeypatch.setitem(RECIPES, "ner-base", base)
+    monkeypatch.setitem(RECIPES, "ner-int8", (*base, Quantize()))
+
+
+def command(root: Path, *words: str) -> list[str]:
+    folders = ["--cache", str(root / "cache"), "--catalog", str(root / "catalog")]
+    return [*words, *folders, "--device", "cpu"]
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr; progress bars are not lines."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("build: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+# --- the whole path ---------------------------------------------------------------------------
+
+
+def test_a_stopped_recipe_continues_and_ends_in_a_catalog_that_answers(
+    tmp_path: Path,
+    corpus: Path,
+    tiny_recipes: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = command(tmp_path, "ner-int8", "--data", str(corpus), "--split-name", "toy split")
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("build.pretrain._loss", _stopping(after=3))
+        assert main(words) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    (part,) = (tmp_path / "cache").glob("pretrain-*.part")
+    assert (part / "resume.pt").is_file()
+    assert not (tmp_path / "catalog").exists()
+
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "ner-int8 is compared with ner-base, which comes first" in out
+    assert not list((tmp_path / "cache").glob("*.part"))
+    loaded = catalog.load(tmp_path / "catalog")
+    assert sorted(loaded.variants) == ["ner-base", "ner-int8"] and not loaded.quarantined
+    variant = loaded.variants["ner-int8"].variant
+    assert variant.parent == "ner-base" and variant.languages == ("hau", "swa")
+    assert variant.lineage == tuple(str(step) for step in RECIPES["ner-int8"])
+    assert variant.licence.name == "CC BY-NC 4.0"
+    assert variant.evidence is not None and variant.evidence.split == "toy split"
+    assert variant.evidence.quality["f1"].keys() == set(Input)
+    assert variant.evidence.difference["f1"][Input.RAW].languages.keys() == {"hau", "swa"}
+    answer = loaded.variants["ner-base"].answer(["Sani Bello ya isa Kano ranar Litinin."])[0]
+    assert answer.tokens > 0
+
+    file = corpus / "text" / "hau.txt"
+    file.write_text(file.read_text() + "Sabuwar jimla.\n")
+    assert main(words) == 2
+    assert "holds work on other data" in said(capsys)
+
+
+def _stopping(*, after: int) -> object:
+    from build.pretrain import _loss
+
+    calls: list[int] = []
+
+    def loss(network: torch.nn.Module, batch: training.Batch) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return _loss(network, batch)
+
+    return loss
+
+
+def test_a_recipe_starts_from_an_encoder_of_ones_own(
+    tmp_path: Path, corpus: Path, tiny_recipes: None
+) -> None:
+    mine = tmp_path / "mine"
+    network(Task.NER).roberta.save_pretrained(mine)
+    tokenizer(NER_WORDS).save(str(mine / "tokenizer.json"))
+    words = command(tmp_path, "ner-base", "--data", str(corpus), "--base", str(mine))
+    assert main(words) == 0
+    variant = catalog.open_variant(tmp_path / "catalog" / "ner-base").variant
+    assert variant.lineage[0].startswith("Base(mine, sha256=")
+    assert [step.split("(")[0] for step in variant.lineage[1:]] == ["Finetune", "Export"]
+    assert "fine-tuned here from Base(mine" in variant.description
+    served = (tmp_path / "catalog" / "ner-base" / "tokenizer.json").read_bytes()
+    assert served == (mine / "tokenizer.json").read_bytes()
+
+
+def test_a_given_encoder_is_trained_gently() -> None:
+    steps = prepared(RECIPES["ner-int8"], base=True, quick=False)
+    assert [type(step) for step in steps] == [Finetune, Export, Quantize]
+    assert steps[0].peak == 5e-5  # type: ignore[attr-defined]
+
+
+def test_a_quick_run_is_the_same_chain_smaller() -> None:
+    whole, quick = RECIPES["ner-int8"], prepared(RECIPES["ner-int8"], base=False, quick=True)
+    assert [type(step) for step in quick] == [type(step) for step in whole]
+    assert quick != whole and quick[-2:] == whole[-2:]
+
+
+# --- what it says -----------------------------------------------------------------------------
+
+
+def test_the_list_shows_every_recipe_and_needs_no_torch() -> None:
+    probe = (
+        "import sys; from build.__main__ import main; main(['--list']);"
+        "sys.exit(bool({'torch', 'transformers', 'onnx', 'onnxruntime'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout.splitlines() for name in RECIPES)
+
+
+def test_build_is_ours() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--list"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "ner-base" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["ner-imt8", "--data", "."], "there is no recipe ner-imt8: did you mean ner-int8?"),
+        (["evalute", "ner-int8"], "there is no recipe evalute: did you mean evaluate?"),
+        (["xyz"], "known are ner-base, ner-int8"),
+        ([], "give a recipe, or --list"),
+        (["ner-int8"], "give --data DIR"),
+        (["ner-int8", "--data", "/no/such"], "there is no folder /no/such"),
+        (["ner-int8", "--data", ".", "--device", "tpu"], "--device tpu is not here"),
+        (["import", "/no/such", "--task", "ner", "--name", "a"], "neither a folder nor a hub id"),
+        (["evaluate", "ner-tiny", "--data", ".", "--catalog", "."], "holds no variant ner-tiny"),
+        (["measure", "ner-tiny", "--catalog", "."], "holds no variant ner-tiny"),
+        (["shape", "afriberta-base", "--out", ".", "--tokenizer", "nix"], "no tokenizer nix"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    words: list[str],
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unknown = [word for word in words if word == "evalute"]
+    assert main(words[:1] if unknown else words) == 2
+    assert line in said(capsys)
+
+
+def test_missing_files_are_named_before_hours_are_spent(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tmp_path, "ner-base", "--data", str(corpus))) == 2
+    assert "no train.txt or train.txt.xz in" in said(capsys)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_labels_training_never_saw_are_named_before_hours_are_spent(
+    tmp_path: Path, corpus: Path, tiny_recipes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = corpus / "ner" / "swa" / "test.txt"
+    file.write_text(file.read_text().replace("B-LOC", "B-LCO"))
+    assert main(command(tmp_path, "ner-base", "--data", str(corpus))) == 2
+    assert "the swa test split has LCO, which no training text has: DATE, LOC, PER" in said(capsys)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_folder(
+    tmp_path: Path,
+    corpus: Path,
+    tiny_recipes: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("build.tokenizer.save", full)
+    assert main(command(tmp_path, "ner-base", "--data", str(corpus))) == 2
+    assert "the disk is full" in said(capsys)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["data.txt"]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("import", "shape", "evaluate", "measure", "bench"))
