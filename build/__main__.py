@@ -49,24 +49,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS.get(words[0]) if words else None
     try:
         return command(words[1:]) if command else _recipe(words)
-    except (BuildError, DataError, KadogoError) as error:
-        return _fail(str(error))
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in sys.stdlib_module_names:
-            raise
-        return _fail(f"{error.name} is missing: pip install -r requirements/build.txt")
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _fail("the disk is full: make room and run the same command again")
-        return _fail(f"{error.strerror or error}: {error.filename or 'a file'}")
     except KeyboardInterrupt:
         print("\nstopped: the same command continues where it was", file=sys.stderr)
         return STOPPED
+    except Exception as error:
+        line = _foreseen(error)
+        if line is None:
+            raise
+        print(f"build: {line}", file=sys.stderr)
+        return FAILED
 
 
-def _fail(line: str) -> int:
-    print(f"build: {line}", file=sys.stderr)
-    return FAILED
+def _foreseen(error: Exception) -> str | None:
+    """One line for the person who asked, or None where the fault is ours."""
+    match error:
+        case _ if _is_full_disk(error):
+            return "the disk is full: make room and run the same command again"
+        case BuildError() | DataError() | KadogoError():
+            return str(error)
+        case ModuleNotFoundError(name=str(name)) if not _is_ours(name):
+            return f"{name} is missing: pip install -r requirements/build.txt"
+        case OSError():
+            return f"{error.strerror or error}: {error.filename or 'a file'}"
+    return None
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """The libraries in Rust and C++ say it in words, or behind an error of their own."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    if f"os error {errno.ENOSPC}" in str(error):
+        return True
+    return _is_full_disk(error.__cause__ or error.__context__)
+
+
+def _is_ours(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top in {"build", "models"} or top in sys.stdlib_module_names
 
 
 # --- recipes ----------------------------------------------------------------------------------
