@@ -56,13 +56,17 @@ def entities(
         groups = ((labels[unit.label], [unit]) for unit in units)
     else:
         groups = _grouped(units, _tags(labels))
-    found = []
+    found: list[Entity] = []
     for label, members in groups:
         score = sum(unit.score for unit in members) / len(members)
         if label == OUTSIDE or score < options.min_score:
             continue
         first, last = encoded.offsets[members[0].first], encoded.offsets[members[-1].last]
-        start, end = trim(encoded.text, int(first[0]), int(last[1]))
+        start, end = int(first[0]), int(last[1])
+        if found and options.aggregation is not Aggregation.NONE:
+            # Two words may share a letter: a punctuation mark with an accent on it, say.
+            start = max(start, found[-1].end)
+        start, end = trim(encoded.text, start, end)
         if start < end:
             text = encoded.text[start:end]
             found.append(Entity(label=label, start=start, end=end, text=text, score=score))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers import pipeline as transformers_pipeline
@@ -157,6 +157,7 @@ def test_each_piece_is_read_where_it_is_farthest_from_an_edge(room, share, piece
         assert depths[window] == max(depths)
 
 
+@example(fragments=["አዲስ አበባ፣", "\u0301"], how=Aggregation.FIRST, seed=0)
 @given(
     fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=30),
     how=st.sampled_from(Aggregation),
