@@ -135,7 +135,7 @@ def _plain(graph: GraphProto) -> None:
     """
     Drop the torch source of every node.
 
-    Shapes of values stay: onnxruntime fuses SkipLayerNormalization only where it knows them.
+    Shapes of values stay: onnxruntime fuses only what it knows the shapes of.
     """
     for node in graph.node:
         del node.metadata_props[:]

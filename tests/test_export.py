@@ -5,7 +5,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 
@@ -74,17 +73,12 @@ def test_sixteen_bit_files_store_every_weight_in_sixteen_bits() -> None:
     assert stored["float32"] < 10  # scalars of the arithmetic
 
 
-def test_the_graph_is_small_and_onnxruntime_fuses_it(tmp_path: Path) -> None:
+def test_the_graph_is_small_and_its_norms_and_activations_are_whole() -> None:
     kinds = operators(exported(Task.NER) / MODEL)
     assert not kinds.keys() & {"Expand", "GatherND", "Range", "Where", "IsNaN", "If", "Loop"}
     assert sum(kinds.values()) < 90  # of which a layer is 32
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    ort.InferenceSession(exported(Task.NER) / MODEL, options)
-    fused = operators(tmp_path / "optimized.onnx")
-    assert fused["SkipLayerNormalization"] == 2 * LAYERS + 1
-    assert fused["BiasGelu"] == LAYERS
+    assert kinds["LayerNormalization"] == 2 * LAYERS + 1
+    assert kinds["Gelu"] == kinds["Softmax"] == LAYERS
 
 
 def test_the_file_carries_no_traces_of_the_machine_it_was_made_on() -> None:
