@@ -291,6 +291,7 @@ def _import(words: Sequence[str]) -> int:
         name=args.name,
         description=f"Imported from {origin.name}; not trained here.",
         licence=Licence(name=args.licence, sources=(origin.name,)),
+        command=f"python -m build import {origin.name} --task {args.task} --name {args.name}",
     )
     weights = "float16" if stored_at_half(origin) else "float32"
     _pair(checkpoint, Export(weights=weights), args, title)
@@ -317,7 +318,12 @@ def _shape(words: Sequence[str]) -> int:
     if tokenizer is None or not tokenizer.is_file():
         raise BuildError(f"no tokenizer {tokenizer or f'in {ZOO}'}: give --tokenizer FILE")
     checkpoint = random_checkpoint(args.shape, args.task, tokenizer, args.cache)
-    title = Title(name=args.name or args.shape, description=DESCRIPTION, licence=LICENCE)
+    title = Title(
+        name=args.name or args.shape,
+        description=DESCRIPTION,
+        licence=LICENCE,
+        command=f"python -m build shape {args.shape} --task {args.task} --out FOLDER",
+    )
     _pair(checkpoint, Export(), args, title, golden=False)
     return 0
 

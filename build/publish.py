@@ -48,6 +48,7 @@ class Title:
     name: str
     description: str
     licence: Licence
+    command: str
     parent: str | None = None
 
 
@@ -126,7 +127,7 @@ def _first_evidence(source: Path, title: Title) -> Evidence | None:
     return Evidence(
         data="random pieces",
         split="none",
-        command=f"python -m build {title.name}",
+        command=title.command,
         commit=provenance.commit(),
         date=provenance.today(),
         host=provenance.host(),
@@ -283,5 +284,6 @@ def trained_here(name: str, purpose: Purpose, *, base: str | None, parent: str |
         name=name,
         description=f"{DOES[purpose.task]}, in {len(purpose.languages)} languages. {origin}.",
         licence=licence,
+        command=f"python -m build {name} --data DIR{' --base BASE' if base else ''}",
         parent=parent,
     )

@@ -24,7 +24,12 @@ from models.errors import BrokenVariant
 from models.spec import Licence, Runtime, Task, Variant
 from tests.tiny_checkpoint import exported, finetuned, network, quantized
 
-TITLE = Title(name="toy", description="A toy.", licence=Licence(name="none", sources=()))
+TITLE = Title(
+    name="toy",
+    description="A toy.",
+    licence=Licence(name="none", sources=()),
+    command="python -m build toy",
+)
 
 
 def checkpoint(folder: Path) -> Checkpoint:
