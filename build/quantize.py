@@ -6,8 +6,8 @@ another's, so its answer is the same alone and in company; onnxruntime's own qua
 scale for a whole batch, and strangers then move each other's answers.
 
 Processors without VNNI add pairs of uint8 x int8 products in 16 bits, which can overflow
-(microsoft/onnxruntime#14642). `session.x64quantprecision` in onnxruntime's settings avoids it,
-and the golden answers, checked on every host at load, would show it.
+(microsoft/onnxruntime#14642): models/runtime_onnx.py asks for the exact way there, and the golden
+answers, checked on every host at load, would show it.
 """
 
 from __future__ import annotations
