@@ -278,6 +278,7 @@ class Batcher(Generic[Item, Result]):
                 for i, (item, n) in enumerate(zip(items, tokens, strict=True))
             )
             self.waiting_tokens += total
+            self._tell()
         return job
 
     def _admit(self, items: int, tokens: int) -> None:
@@ -291,7 +292,6 @@ class Batcher(Generic[Item, Result]):
             len(self._queue) + items > most.waiting_items
             or self.waiting_tokens + tokens > most.waiting_tokens
         ):
-            self._observer.waiting(len(self._queue), self.waiting_tokens)
             raise Overloaded(
                 f"{len(self._queue)} windows of {self.waiting_tokens} tokens in all are waiting",
                 retry_after_s=self._pool.drain_s,
@@ -302,6 +302,7 @@ class Batcher(Generic[Item, Result]):
         total = self.waiting_tokens
         looked = self._living(LOOK * self.limits.items)
         if not looked:
+            self._tell()
             return []
         chosen = cut(
             [waiting.tokens for waiting in looked],
@@ -313,7 +314,7 @@ class Batcher(Generic[Item, Result]):
         self._queue.extendleft(w for i, w in reversed([*enumerate(looked)]) if i not in going)
         batch = [looked[i] for i in chosen]
         self.waiting_tokens -= sum(waiting.tokens for waiting in batch)
-        self._observer.waiting(len(self._queue), self.waiting_tokens)
+        self._tell()
         return batch
 
     def _living(self, most: int) -> list[_Waiting]:
@@ -374,3 +375,7 @@ class Batcher(Generic[Item, Result]):
             waiting.job.fail(NotReady("the server is shutting down"))
         self._queue.clear()
         self.waiting_tokens = 0
+        self._tell()
+
+    def _tell(self) -> None:
+        self._observer.waiting(len(self._queue), self.waiting_tokens)

@@ -24,6 +24,7 @@ class Seen:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, int]] = []
         self.drops: list[str] = []
+        self.depth = (0, 0)
 
     def ran(self, *, items: int, tokens: int, padded: int, seconds: float) -> None:
         self.batches.append((items, tokens, padded))
@@ -31,7 +32,8 @@ class Seen:
     def dropped(self, reason: str) -> None:
         self.drops.append(reason)
 
-    def waiting(self, items: int, tokens: int) -> None: ...
+    def waiting(self, items: int, tokens: int) -> None:
+        self.depth = (items, tokens)
 
 
 class Shouting:
@@ -297,6 +299,33 @@ def test_work_of_a_caller_who_left_is_not_run() -> None:
         assert model.batches == [["first"], ["y"]]
         assert seen.drops == ["caller_left"] * 3
         assert queue.waiting_tokens == queue.waiting_items == 0
+
+    run(scenario)
+
+
+def test_the_depth_told_is_the_depth_now() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, seen = batcher(model, pool=pool)
+        first = submit(queue, "first")
+        await begun(model, 1)
+        left = submit(queue, "left", "also")
+        assert seen.depth == (2, 8)
+        left.leave()
+        model.gate.set()
+        await first.answer
+        assert seen.depth == (0, 0)
+        model.gate.clear()
+        submit(queue, "runs")
+        await begun(model, 2)
+        submit(queue, "waits")
+        assert seen.depth == (1, 5)
+        closing = asyncio.ensure_future(pool.close())
+        await asyncio.sleep(0)
+        assert seen.depth == (0, 0)
+        model.gate.set()
+        await closing
 
     run(scenario)
 
