@@ -169,8 +169,8 @@ class Lanes:
         self._opening = asyncio.ensure_future(self._open())
 
     def drain(self) -> None:
-        """Say "not ready"; what comes is still answered."""
-        if self.state is State.READY:
+        """Say "not ready" from now on; what comes is still answered, once all is loaded."""
+        if self.state is not State.FAILED:
             self.state = State.DRAINING
 
     async def close(self) -> None:
@@ -182,20 +182,21 @@ class Lanes:
 
     def choose(self, task: Task, wanted: str | None) -> Lane:
         """The lane that answers. Raises `NotReady` and what `route.choose` raises."""
-        if self.state is State.LOADING:
-            raise NotReady("the models are still loading")
+        self._check_loaded()
         if self.state is State.FAILED and not self._catalog.quarantined:
             raise NotReady(f"nothing serves: {self.reason}")
         variant = route.choose(self._serving, self._catalog.quarantined, task, wanted)
         return self._lanes[variant.name]
 
     def summaries(self) -> list[VariantSummary]:
-        """Every variant whose manifest could be read, by name."""
+        """Every variant whose manifest could be read, by name. Raises `NotReady`."""
+        self._check_loaded()
         manifests = sorted(self._catalog.manifests.items())
         return [self._told(VariantSummary, variant) for _, variant in manifests]
 
     def detail(self, name: str) -> VariantDetail:
-        """Raises `UnknownVariant` naming the known ones."""
+        """Raises `UnknownVariant` naming the known ones, and `NotReady`."""
+        self._check_loaded()
         variant = self._catalog.manifests.get(name)
         if variant is None:
             known = ", ".join(sorted(self._catalog.manifests)) or "none yet"
@@ -229,26 +230,27 @@ class Lanes:
             self._fail("the catalog could not be opened; the log says more")
         else:
             self._show()
-            if self._serving:
+            if not self._serving:
+                self._fail("every variant of the catalog is quarantined")
+            elif self.state is State.LOADING:  # and not told meanwhile to stop
                 self.state = State.READY
                 took_s = monotonic() - self._started
                 logger.info("ready in %.1f s: %s", took_s, ", ".join(self._serving))
-            else:
-                self._fail("every variant of the catalog is quarantined")
 
     def _load(self) -> None:
         """Open the catalog, in a thread."""
         settings = self._settings
-        self._catalog = load(settings.catalog, SessionOptions(provider=settings.provider))
+        catalog = load(settings.catalog, SessionOptions(provider=settings.provider))
         limits = Limits(
             items=settings.batch_items,
             tokens=settings.batch_tokens,
             waiting_items=settings.queue_texts,
             waiting_tokens=settings.queue_tokens,
         )
-        for name, pipeline in self._catalog.variants.items():
-            self._lanes[name] = Lane(pipeline, self.pool, limits)
-            self._serving[name] = pipeline.variant
+        variants = catalog.variants.items()
+        self._lanes = {name: Lane(pipeline, self.pool, limits) for name, pipeline in variants}
+        self._serving = {name: pipeline.variant for name, pipeline in variants}
+        self._catalog = catalog
 
     async def _warm_up(self) -> None:
         """Let every variant answer a few texts in every thread, as it will when all are busy."""
@@ -258,6 +260,12 @@ class Lanes:
             await asyncio.gather(
                 *(loop.run_in_executor(self.pool.executor, lane.warm_up) for _ in threads)
             )
+
+    def _check_loaded(self) -> None:
+        """A server told to stop may still be loading."""
+        known = self._catalog.manifests or self._catalog.quarantined
+        if self.state is State.LOADING or (self.state is State.DRAINING and not known):
+            raise NotReady("the models are still loading")
 
     def _fail(self, reason: str) -> None:
         self.state, self.reason = State.FAILED, reason

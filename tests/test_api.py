@@ -389,7 +389,9 @@ def test_while_loading_the_server_lives_and_is_not_ready(catalog: Path) -> None:
     client = TestClient(build(Answers(Lanes(settings), settings)))  # never started
     assert client.get("/livez").status_code == 200
     assert client.get("/healthz").status_code == 200
-    for response in (client.get("/readyz"), client.post("/v1/ner", json={"inputs": "a"})):
+    asked = client.post("/v1/ner", json={"inputs": "a"})
+    shown = (client.get(path) for path in ("/readyz", "/v1/variants", "/v1/variants/ner-int8"))
+    for response in (asked, *shown):
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
     assert client.get("/v1/status").json()["state"] == "loading"

@@ -104,6 +104,21 @@ def test_lanes_go_from_loading_to_ready_to_draining(catalog: Path) -> None:
     assert states == [State.LOADING, State.READY, State.DRAINING]
 
 
+def test_a_server_told_to_stop_while_loading_never_gets_ready(catalog: Path) -> None:
+    lanes = Lanes(Settings(catalog=catalog))
+    lanes.drain()
+    with pytest.raises(NotReady):
+        lanes.choose(Task.NER, None)
+    with pytest.raises(NotReady):
+        lanes.summaries()
+
+    async def scenario(lanes: Lanes) -> None:
+        assert lanes.state is State.DRAINING
+        assert lanes.choose(Task.NER, None).variant.name == "ner-int8"
+
+    within(lanes, scenario)
+
+
 def test_after_closing_nothing_is_answered(catalog: Path) -> None:
     async def scenario() -> None:
         lanes = Lanes(Settings(catalog=catalog))
