@@ -6,7 +6,6 @@ Each piece's logits are a row of a table; classification takes the mean over the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +13,14 @@ import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models
 
-from models.spec import File, Golden, Licence, Runtime, Task, Variant, Windows
+from build.tokenizer import MASK, SPECIALS, dressed
+from models.catalog import describe
+from models.spec import Golden, Licence, Runtime, Task, Variant, Windows
 
 NER_LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE")
 NEWS_LABELS = ("business", "health", "sports")
-SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 
 NER_WORDS = {
     "Sani": "B-PER", "Bello": "I-PER", "Kano": "B-LOC", "Abuja": "B-LOC", "Lagos": "B-LOC",
@@ -32,25 +32,9 @@ NEWS_WORDS = {"kudi": "business", "banki": "business", "asibiti": "health", "kwa
 def tokenizer(words: Mapping[str, str]) -> Tokenizer:
     """Whole words, single characters as a fallback, XLM-R's specials in XLM-R's order."""
     letters = [chr(c) for c in range(33, 127)] + ["▁"]
-    pieces = [*SPECIALS, *dict.fromkeys([f"▁{word}" for word in words] + letters), "<mask>"]
+    pieces = [*SPECIALS, *dict.fromkeys([f"▁{word}" for word in words] + letters), MASK]
     scores = [0.0] * len(SPECIALS) + [-1.0 if len(p) > 1 else -9.0 for p in pieces[4:]]
-    built = Tokenizer(models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=3))
-    built.normalizer = normalizers.NFC()
-    built.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation("isolated"),
-            pre_tokenizers.Metaspace(prepend_scheme="always", split=False),
-        ]
-    )
-    built.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
-    built.add_special_tokens([*SPECIALS, "<mask>"])
-    built.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
-    )
-    return built
+    return dressed(Tokenizer(models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=3)))
 
 
 def table(built: Tokenizer, words: Mapping[str, str], labels: tuple[str, ...]) -> np.ndarray:
@@ -120,7 +104,7 @@ def write_variant(
         lineage=("Tiny()",),
         description="A lookup table for tests",
         licence=Licence(name="Apache-2.0", sources=()),
-        files={file.name: _described(file) for file in sorted(folder.iterdir())},
+        files=describe(folder),
         weights={"float32": int(logits.size)},
         parameters=int(logits.size),
         sparsity=float((logits == 0).mean()),
@@ -129,8 +113,3 @@ def write_variant(
     manifest = msgspec.json.format(msgspec.json.encode(variant), indent=1)
     (folder / "variant.json").write_bytes(manifest)
     return folder
-
-
-def _described(file: Path) -> File:
-    content = file.read_bytes()
-    return File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
