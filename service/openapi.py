@@ -158,7 +158,10 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
         ),
         "/v1/classify": _post("classify", "Find the topic", ref, _NEWS_ASK, _NEWS_REPLY),
         "/v1/variants": _get(
-            "variants", "Every variant: evidence, licence, state", ref[VariantList]
+            "variants",
+            "Every variant: evidence, licence, state",
+            ref[VariantList],
+            problem=ref[Problem],
         ),
         "/v1/variants/{name}": _get(
             "variant",
@@ -266,6 +269,8 @@ def _get(
         in_path = {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
         got["parameters"] = [in_path]
         got["responses"]["404"] = _problem(problem, "No variant of that name.")
+    if problem:
+        got["responses"]["503"] = _problem(problem, "The models are still loading.", retry=True)
     return {"get": got}
 
 

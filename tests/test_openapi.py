@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from httpx import Response
+from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from models.spec import Task
 from service import openapi
 from service.api import Answers, build
 from service.lane import Lanes
 from service.settings import Settings
+from tests.tiny import write_variant
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.document())
 
@@ -108,12 +113,38 @@ def test_every_refusal_is_described_as_a_problem() -> None:
         assert "Retry-After" in responses["429"]["headers"]
 
 
+PATHS = ("/v1/variants", "/v1/variants/ner-int8", "/v1/status", "/readyz")
+
+
 def test_what_the_server_says_fits_what_is_described(client: TestClient) -> None:
-    for path in ("/v1/variants", "/v1/status", "/readyz"):
-        response = client.get(path)
-        described = DOCUMENT["paths"][path]["get"]["responses"][str(response.status_code)]
-        [content] = described["content"].values()
+    said = {path: described(client.get(path), path) for path in PATHS}
+    assert [path for path, status in said.items() if status == 200] == ["/v1/status"]
+
+
+def test_what_a_loaded_server_says_fits_too(tmp_path: Path) -> None:
+    write_variant(tmp_path, "ner-int8", Task.NER)
+    settings = Settings(catalog=tmp_path)
+    lanes = Lanes(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with lanes.open():
+            yield
+
+    with TestClient(build(Answers(lanes, settings), lifespan=lifespan)) as client:
+        for path in PATHS:
+            assert described(client.get(path), path) == 200
+
+
+def described(response: Response, path: str) -> int:
+    """The status, once what was said of `path` was found to be as described."""
+    template = re.sub("ner-int8$", "{name}", path)
+    responses = DOCUMENT["paths"][template]["get"]["responses"]
+    [(kind, content)] = responses[str(response.status_code)]["content"].items()
+    assert response.headers["content-type"].startswith(kind)
+    if "json" in kind:
         valid(response.json(), content["schema"])
+    return response.status_code
 
 
 def test_the_document_is_served(client: TestClient) -> None:
