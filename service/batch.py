@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -87,7 +88,7 @@ class Job(Generic[Item, Result]):
     The items of one request: all of them are admitted, or none.
 
     answer    the results, in the order of the items; fails as soon as one item does
-    begun     when the last item's run began, by `perf_counter`; `done` when it ended
+    begun     when the first item's run began, by `perf_counter`; `done` when the last one's ended
     """
 
     __slots__ = (
@@ -103,7 +104,8 @@ class Job(Generic[Item, Result]):
     def __init__(self, size: int, deadline: float) -> None:
         self.answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self.deadline = deadline
-        self.submitted = self.begun = self.done = perf_counter()
+        self.submitted = self.done = perf_counter()
+        self.begun = inf if size else self.submitted
         self._results: list[Any] = [None] * size
         self._left = size
         if not size:
@@ -120,7 +122,7 @@ class Job(Generic[Item, Result]):
     def settle(self, index: int, result: Result | BaseException, begun: float, done: float) -> None:
         if self.answer.done():
             return
-        self.begun, self.done = max(self.begun, begun), max(self.done, done)
+        self.begun, self.done = min(self.begun, begun), max(self.done, done)
         if isinstance(result, BaseException):
             self.answer.set_exception(result)
             return

@@ -42,7 +42,7 @@ REQUEST = Histogram(
 )
 QUEUE = Histogram(
     "kadogo_queue_seconds",
-    "Time a request waited until the last of its windows was begun.",
+    "Time a request waited until the first of its windows was begun.",
     ["variant"],
     buckets=SECONDS,
 )

@@ -53,7 +53,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Milliseconds of one request. `queue`: until the last of its windows was begun; `model`: from
+    Milliseconds of one request. `queue`: until the first of its windows was begun; `model`: from
     then until the last was done; `total`: everything, from the first byte read to the answer.
     """
 

@@ -149,6 +149,20 @@ def test_a_request_without_items_is_answered_without_a_run() -> None:
     run(scenario)
 
 
+def test_a_request_of_many_batches_is_in_the_model_from_its_first_to_its_last() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, items=1)
+        job = submit(queue, "first", "last")
+        await begun(model, 1)
+        between = perf_counter()
+        model.gate.set()
+        await job.answer
+        assert job.submitted <= job.begun < between < job.done
+
+    run(scenario)
+
+
 def test_those_who_come_while_one_runs_go_together_each_with_its_own_answer() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
