@@ -267,11 +267,10 @@ class Batcher(Generic[Item, Result]):
         """
         Queue all `items`, `tokens[i]` long each, to be run before `deadline` (`perf_counter`).
 
-        Raises `Overloaded` if they do not fit now, `TooLarge` if they never would, `NotReady`
-        while closing.
+        Raises what `admit` raises, and `NotReady` while closing.
         """
         total = sum(tokens)
-        self._admit(len(items), total)
+        self.admit(len(items), total)
         job: Job[Item, Result] = Job(len(items), deadline)
         if items:
             self._pool.call(self)
@@ -283,12 +282,13 @@ class Batcher(Generic[Item, Result]):
             self._tell()
         return job
 
-    def _admit(self, items: int, tokens: int) -> None:
+    def admit(self, items: int, tokens: int) -> None:
+        """Raise `Overloaded` if so much does not fit now, `TooLarge` if it never would."""
         most = self.limits
         if items > most.waiting_items or tokens > most.waiting_tokens:
             raise TooLarge(
-                f"the request reads as {items} windows of {tokens} tokens in all; at most "
-                f"{most.waiting_items} windows and {most.waiting_tokens} tokens go in one"
+                f"the request is at least {items} windows of {tokens} tokens in all; "
+                f"at most {most.waiting_items} windows and {most.waiting_tokens} tokens go in one"
             )
         if (
             len(self._queue) + items > most.waiting_items

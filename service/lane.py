@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
@@ -34,6 +34,9 @@ Told = TypeVar("Told", bound=VariantSummary)
 # Up to this many characters are encoded and decoded on the event loop: handing them to a thread
 # and back would take longer than the work.
 INLINE = 2_000
+# Characters of longer requests encoded at a stretch: about as long as a batch runs, so that
+# strangers' batches get their turn between.
+STRETCH = 20_000
 # Most answers come sooner than this; only for the others is it watched whether the caller left.
 PATIENCE_S = 0.05
 # Words in the texts a variant answers before it is ready, so that the first caller does not wait
@@ -76,11 +79,12 @@ class Lane:
         Answer `texts`. Windows not begun by `deadline` (`perf_counter`) are not run, nor are
         those of a caller for whom `leaving()` has returned: that raises `CallerLeft`.
 
-        Raises what `Batcher.submit` raises.
+        Raises what `Batcher.submit` raises; a full queue is told before anything is encoded.
         """
         started = perf_counter()
+        self.batcher.admit(len(texts), len(texts))  # each is a window at least
         short = sum(map(len, texts)) <= INLINE
-        encoded = self._encode(texts) if short else await self._aside(self._encode, texts)
+        encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started
         windows = [window for each in encoded for window in each.windows]
         job = self.batcher.submit(windows, [len(w.ids) for w in windows], deadline=deadline)
@@ -98,6 +102,18 @@ class Lane:
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         return [self.pipeline.encode(text) for text in texts]
 
+    async def _encode_aside(self, texts: Sequence[str]) -> list[Encoded]:
+        """In stretches, and no further than the queue could take. Raises what `admit` raises."""
+        encoded: list[Encoded] = []
+        items = tokens = 0
+        for stretch in stretches(texts, STRETCH):
+            some = await self._aside(self._encode, stretch)
+            encoded += some
+            items += sum(len(each.windows) for each in some)
+            tokens += sum(len(window.ids) for each in some for window in each.windows)
+            self.batcher.admit(items, tokens)
+        return encoded
+
     def _decode(
         self, encoded: Sequence[Encoded], logits: Sequence[Any], options: Options
     ) -> list[Answer]:
@@ -111,6 +127,24 @@ class Lane:
     async def _aside(self, work: Callable[..., T], *args: object) -> T:
         """Long texts are worked on in the models' threads, so cores stay within their budget."""
         return await asyncio.get_running_loop().run_in_executor(self._pool.executor, work, *args)
+
+
+def stretches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
+    """
+    The texts in their order, cut where a stretch has reached so many characters.
+
+    ["aaa", "b", "cc", "d"] characters=3  ->  ["aaa"] ["b", "cc"] ["d"]
+    """
+    stretch: list[str] = []
+    size = 0
+    for text in texts:
+        stretch.append(text)
+        size += len(text)
+        if size >= characters:
+            yield stretch
+            stretch, size = [], 0
+    if stretch:
+        yield stretch
 
 
 async def _unless_gone(job: Job[Any, T], leaving: Leaving | None) -> list[T]:

@@ -8,10 +8,13 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.errors import NotReady, TooLarge
 from models.spec import Aggregation, Options, Task, Windows
-from service.lane import INLINE, Lanes
+from service.batch import Limits
+from service.lane import INLINE, STRETCH, Lanes, stretches
 from service.schemas import State
 from service.settings import Settings
 from tests.tiny import write_variant
@@ -81,6 +84,41 @@ def test_a_text_of_more_windows_than_the_queue_holds_is_too_large(catalog: Path)
             await lanes.choose(Task.NER, None).answer(TEXTS, Options(), deadline=later())
 
     within(Lanes(Settings(catalog=catalog, queue_texts=5)), scenario)
+
+
+def test_a_request_is_encoded_no_further_than_the_queue_could_take(catalog: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        lane = lanes.choose(Task.NER, None)
+        long = "Sani ya je Kano . " * (STRETCH // 10)
+        alone = len(lane.pipeline.encode(long).windows)
+        lane.batcher.limits = Limits(waiting_items=alone)
+        with pytest.raises(TooLarge, match=f"is at least {alone * 2} windows of"):
+            await lane.answer([long] * 50, Options(), deadline=later())
+
+    within(Lanes(Settings(catalog=catalog)), scenario)
+
+
+@given(st.lists(st.text(max_size=9)), st.integers(1, 20))
+def test_stretches_keep_every_text_in_its_order(texts: list[str], characters: int) -> None:
+    cut = list(stretches(texts, characters))
+    assert [text for stretch in cut for text in stretch] == texts
+    for stretch in cut:
+        assert sum(map(len, stretch[:-1])) < characters
+        assert stretch is cut[-1] or sum(map(len, stretch)) >= characters
+
+
+def test_strangers_get_their_turn_while_a_long_request_is_encoded(catalog: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        lane = lanes.choose(Task.NER, None)
+        texts = ["Sani ya je Kano . " * (STRETCH // 10)] * 3
+        long = asyncio.ensure_future(lane.answer(texts, Options(), deadline=later()))
+        await asyncio.sleep(0)
+        await lane.answer(["Kano"], Options(), deadline=later())
+        assert lane.batcher.waiting_items == 0  # no window of the long one has come yet
+        assert len((await long).answers) == 3
+
+    many = Settings(catalog=catalog, threads=1, queue_texts=10**6, queue_tokens=10**8)
+    within(Lanes(many), scenario)
 
 
 def test_nothing_is_chosen_before_the_catalog_is_open(catalog: Path) -> None:
