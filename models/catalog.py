@@ -61,8 +61,12 @@ def load(root: Path, options: SessionOptions | None = None) -> Catalog:
         try:
             catalog.manifests[folder.name] = read(folder)
             catalog.variants[folder.name] = open_variant(folder, options)
+        except BadSetting:
+            raise
         except BrokenVariant as error:
             catalog.quarantined[folder.name] = str(error)
+        except Exception as error:  # unforeseen, and still only this variant's affair
+            catalog.quarantined[folder.name] = f"it cannot be opened: {error!r}"
     return catalog
 
 

@@ -36,7 +36,7 @@ class OnnxSession:
         except BadSetting:
             raise
         except Exception as error:  # onnxruntime's own classes share no closer base
-            reason = str(error).splitlines()[0]
+            reason = str(error).strip().partition("\n")[0]
             raise BrokenVariant(f"{MODEL} does not load: {reason}") from error
         self._inputs = {each.name for each in self._session.get_inputs()}
         strange = self._inputs - {"input_ids", "attention_mask", "token_type_ids"}

@@ -39,7 +39,7 @@ class TorchSession:
                 folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:  # transformers raises many kinds
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().partition("\n")[0]
             raise BrokenVariant(f"the checkpoint does not load: {reason}") from error
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])

@@ -184,6 +184,14 @@ def test_a_damaged_folder_is_quarantined_with_what_is_wrong(tmp_path, ner, news,
     assert found.quarantined["ner-tiny"] == str(caught.value)
 
 
+def test_an_error_nobody_foresaw_is_one_variants_affair(tmp_path, news):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "variant.json").write_text('{"x":' + "[" * 100_000)
+    found = load(tmp_path)
+    assert list(found.variants) == ["news-tiny"]
+    assert found.quarantined["deep"].startswith("it cannot be opened: RecursionError")
+
+
 def test_a_variant_that_fails_leaves_no_session_in_memory(tmp_path, ner):
     write_manifest(ner, labels=["O", "B-PER"], golden=[])
 
