@@ -10,10 +10,12 @@ Knows nothing of texts or models.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import inspect
 import logging
 import os
+import shutil
 import signal
 import sys
 from typing import Any
@@ -95,6 +97,21 @@ def stay_untracked() -> None:
         usage_stats.do_not_track.cache_clear()
 
 
+def count_apart() -> None:
+    """
+    Every server counts in a folder of its own, gone with it.
+
+    BentoML's is one for all servers of a home, and each that starts empties it: the others' metrics
+    would stand still for ever, and show the newcomer's.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from bentoml._internal.configuration.containers import BentoMLContainer
+
+        folder = f"{BentoMLContainer.prometheus_multiproc_dir.get()}-{os.getpid()}"
+        BentoMLContainer.prometheus_multiproc_dir.set(folder)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
 def settings_or_exit() -> Settings:
     """A wrong setting ends the start with one clear line."""
     try:
@@ -104,6 +121,7 @@ def settings_or_exit() -> Settings:
 
 
 stay_untracked()
+count_apart()
 settings = settings_or_exit()
 lanes = Lanes(settings)
 answers = Answers(lanes, settings)

@@ -40,6 +40,7 @@ class Server:
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         self.process = process
         self.url = url
+        self.home = log.parent
         self._log = log
 
     @property
@@ -143,6 +144,19 @@ def test_the_metrics_of_two_workers_add_up(server: Server) -> None:
         assert server.metric("kadogo_request_seconds_count", **labels) == before + rounds * 40
     assert server.metric("kadogo_variant_info", variant="ner-int8") == 1
     assert server.metric("kadogo_queue_depth", variant="ner-int8") == 0
+
+
+def test_servers_of_one_home_count_apart(server: Server, catalog: Path, tmp_path: Path) -> None:
+    httpx.post(f"{server.url}/v1/ner", json={"inputs": "Kano"})
+    before = server.metric("kadogo_texts_total")
+    with serving(catalog, tmp_path, BENTOML_HOME=str(server.home)) as other:
+        assert other.metric("kadogo_texts_total") == 0
+        assert httpx.post(f"{other.url}/v1/ner", json={"inputs": "Kano"}).is_success
+        assert other.metric("kadogo_texts_total") == 1
+        assert server.metric("kadogo_texts_total") == before
+        assert len(list(server.home.glob("prometheus*"))) == 2
+    assert server.metric("kadogo_texts_total") == before
+    assert len(list(server.home.glob("prometheus*"))) == 1
 
 
 def test_unknown_paths_make_no_new_series(server: Server) -> None:
