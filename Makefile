@@ -62,7 +62,7 @@ clean: ## remove what the targets above made; trained checkpoints in .cache stay
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Kadogo needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/.serve: requirements/serve.txt | .venv/bin/python
 	$(INSTALL) -r requirements/serve.txt
