@@ -111,7 +111,7 @@ _INVALID = Problem(
 _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
     404: "No such variant serves this task; the answer names those that do.",
-    413: "Too many inputs, too long a text, or too large a body.",
+    413: "Too many inputs, too long a text, too large a body, or more than the queue holds.",
     415: "Not `application/json`, or with a Content-Encoding.",
     422: "A field is missing, unknown, empty or of the wrong type; `errors` points at it.",
     429: "The queue is full. Retry-After comes from the measured rate of work.",
