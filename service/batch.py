@@ -39,8 +39,8 @@ class Limits:
     items: int = 32
     tokens: int = 1024
     padding: float = 0.25
-    waiting_items: int = 1024
-    waiting_tokens: int = 131_072
+    waiting_items: int = 2048
+    waiting_tokens: int = 262_144
 
 
 def cut(tokens: Sequence[int], *, items: int, budget: int, padding: float) -> list[int]:
