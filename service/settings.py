@@ -119,7 +119,7 @@ class Settings:
     queue_texts: int = field(default=2048, metadata=_whole(1))
     queue_tokens: int = field(default=262_144, metadata=_whole(1))
     batch_items: int = field(default=32, metadata=_whole(1))
-    batch_tokens: int = field(default=1024, metadata=_whole(1))
+    batch_tokens: int = field(default=256, metadata=_whole(1))
     drain_s: float = field(default=1.0, metadata=_kind(_seconds, "seconds, 0 to 3600"))
 
     @property
