@@ -62,7 +62,11 @@ window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", validat
 _TIMING = Timing(queue=0.05, encode=0.21, model=3.4, total=3.9)
 _DIGEST = "0123456789abcdef"
 
-_NER_ASK = Ask(inputs="Sani Bello ya je Kano ranar Litinin.", variant="ner-int8")
+# What the embedded variants really answer: tests/test_openapi.py asks them.
+_NER_ASK = {
+    "inputs": "Shugaba Bola Tinubu ya gana da gwamnan Kano a Abuja ranar Litinin.",
+    "variant": "ner-int8",
+}
 _NER_REPLY = NerReply(
     task=Task.NER,
     variant="ner-int8",
@@ -70,18 +74,22 @@ _NER_REPLY = NerReply(
     results=[
         NerAnswer(
             entities=(
-                Entity(label="PER", start=0, end=10, text="Sani Bello", score=0.98),
-                Entity(label="LOC", start=17, end=21, text="Kano", score=0.97),
-                Entity(label="DATE", start=28, end=35, text="Litinin", score=0.91),
+                Entity(label="PER", start=8, end=19, text="Bola Tinubu", score=0.995),
+                Entity(label="LOC", start=39, end=43, text="Kano", score=0.999),
+                Entity(label="LOC", start=46, end=51, text="Abuja", score=0.998),
+                Entity(label="DATE", start=52, end=65, text="ranar Litinin", score=0.998),
             ),
-            tokens=9,
+            tokens=15,
             windows=1,
             unknown=0.0,
         )
     ],
     timing_ms=_TIMING,
 )
-_NEWS_ASK = Ask(inputs=["Kwallo: Super Eagles ta doke Ghana da ci biyu da daya."])
+_NEWS_ASK = {
+    "inputs": ["Yan wasan Kano Pillars sun doke Enyimba da ci biyu da nema a gasar firimiya."],
+    "parameters": {"top_k": 2},
+}
 _NEWS_REPLY = ClassificationReply(
     task=Task.CLASSIFICATION,
     variant="news-int8",
@@ -89,10 +97,10 @@ _NEWS_REPLY = ClassificationReply(
     results=[
         ClassificationAnswer(
             labels=(
-                LabelScore(label="sports", score=0.96),
-                LabelScore(label="politics", score=0.02),
+                LabelScore(label="sports", score=0.991),
+                LabelScore(label="entertainment", score=0.003),
             ),
-            tokens=17,
+            tokens=26,
             windows=1,
             unknown=0.0,
         )
@@ -207,7 +215,7 @@ def _post(
     operation: str,
     summary: str,
     ref: dict[Any, Any],
-    ask: Ask,
+    ask: dict[str, Any],
     reply: NerReply | ClassificationReply,
 ) -> dict[str, Any]:
     answered = {
@@ -219,7 +227,7 @@ def _post(
         str(status): _problem(ref[Problem], description, retry=status in (429, 503))
         for status, description in _REFUSALS.items()
     }
-    body = {"required": True, "content": _json(ref[Ask], example=_without_defaults(ask))}
+    body = {"required": True, "content": _json(ref[Ask], example=ask)}
     return {
         "post": {
             "operationId": operation,
@@ -229,11 +237,6 @@ def _post(
             "responses": {"200": answered, **refusals},
         }
     }
-
-
-def _without_defaults(ask: Ask) -> dict[str, Any]:
-    """What a person would send."""
-    return {"inputs": ask.inputs} | ({"variant": ask.variant} if ask.variant else {})
 
 
 def _problem(schema: Any, description: str, *, retry: bool = False) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from models.catalog import SCORE_TOLERANCE
 from models.spec import Task
 from service import openapi
 from service.api import Answers, build
@@ -30,6 +31,23 @@ DOCUMENT: dict[str, Any] = json.loads(openapi.document())
 def client() -> TestClient:
     settings = Settings()
     return TestClient(build(Answers(Lanes(settings), settings)))  # nothing loaded
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[TestClient]:
+    with loaded(Settings()) as client:
+        yield client
+
+
+def loaded(settings: Settings) -> TestClient:
+    lanes = Lanes(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with lanes.open():
+            yield
+
+    return TestClient(build(Answers(lanes, settings), lifespan=lifespan))
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -96,12 +114,31 @@ def test_every_example_fits_its_schema() -> None:
         valid(example, {"$ref": "#/components/schemas/Problem"})
 
 
-def test_the_ner_example_says_where_its_entities_are() -> None:
-    post = DOCUMENT["paths"]["/v1/ner"]["post"]
-    text = post["requestBody"]["content"]["application/json"]["example"]["inputs"]
-    reply = post["responses"]["200"]["content"]["application/json"]["example"]
-    for entity in reply["results"][0]["entities"]:
-        assert text[entity["start"] : entity["end"]] == entity["text"]
+@pytest.mark.parametrize("path", ["/v1/ner", "/v1/classify"])
+def test_the_examples_are_what_the_embedded_variants_answer(
+    embedded: TestClient, path: str
+) -> None:
+    """A new variant may answer otherwise: then the example, docs/api.md and the README follow."""
+    post = DOCUMENT["paths"][path]["post"]
+    asked = post["requestBody"]["content"]["application/json"]["example"]
+    shown = post["responses"]["200"]["content"]["application/json"]["example"]
+    said = embedded.post(path, json=asked).json()
+    assert said["variant"] == shown["variant"]
+    assert unscored(said["results"]) == unscored(shown["results"])
+    assert scores(said["results"]) == pytest.approx(scores(shown["results"]), abs=SCORE_TOLERANCE)
+
+
+def found(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every entity or label of the results."""
+    return (each for result in results for each in result.get("entities") or result["labels"])
+
+
+def unscored(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**each, "score": None} for each in found(results)]
+
+
+def scores(results: list[dict[str, Any]]) -> list[float]:
+    return [each["score"] for each in found(results)]
 
 
 def test_every_refusal_is_described_as_a_problem() -> None:
@@ -123,15 +160,7 @@ def test_what_the_server_says_fits_what_is_described(client: TestClient) -> None
 
 def test_what_a_loaded_server_says_fits_too(tmp_path: Path) -> None:
     write_variant(tmp_path, "ner-int8", Task.NER)
-    settings = Settings(catalog=tmp_path)
-    lanes = Lanes(settings)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with lanes.open():
-            yield
-
-    with TestClient(build(Answers(lanes, settings), lifespan=lifespan)) as client:
+    with loaded(Settings(catalog=tmp_path)) as client:
         for path in PATHS:
             assert described(client.get(path), path) == 200
 
