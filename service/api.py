@@ -81,7 +81,7 @@ class Answers:
         texts = texts_of(ask, max_inputs=settings.max_inputs, max_text=settings.max_text)
         answered = await lane.answer(
             texts,
-            ask.parameters,
+            ask.options,
             deadline=caller.started + self.deadline_s,
             leaving=caller.leaving,
         )

@@ -27,7 +27,7 @@ class NativeAsk(BaseModel):
 
     inputs: str | list[str]
     variant: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class NativeReply(BaseModel):

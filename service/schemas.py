@@ -35,6 +35,7 @@ _TEXT = Meta(
     description="A text with something in it.", extra_json_schema={"minLength": 1, "pattern": r"\S"}
 )
 _TEXTS = Meta(description="At least one text.", extra_json_schema={"minItems": 1})
+_DEFAULTS = Options()
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +44,16 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     inputs      one text or several; answers come in the same order
     variant     a variant's name; left out, the task's default answers
-    parameters  how to answer
+    parameters  how to answer; left out, as the defaults say
     """
 
     inputs: Annotated[str, _TEXT] | Annotated[list[Annotated[str, _TEXT]], _TEXTS]
     variant: str | None = None
-    parameters: Options = Options()
+    parameters: Options | None = None
+
+    @property
+    def options(self) -> Options:
+        return self.parameters or _DEFAULTS
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

@@ -100,6 +100,11 @@ def test_parameters_shape_the_answer(client: TestClient) -> None:
     assert utf16["results"][0]["entities"][0]["start"] == 3
 
 
+def test_null_means_left_out(client: TestClient) -> None:
+    given = ask(client, "/v1/ner", inputs="Kano", variant=None, parameters=None)
+    assert given["results"] == ask(client, "/v1/ner", inputs="Kano")["results"]
+
+
 def test_a_long_text_is_answered_like_a_short_one(catalog: Path) -> None:
     settings = Settings(catalog=catalog)
     with TestClient(app_of(Lanes(settings), settings)) as client:
