@@ -91,7 +91,7 @@ class Answers:
         """POST of an `Ask` as JSON."""
 
         async def answer(body: bytes, caller: Caller) -> Outcome:
-            return _outcome(await self.reply(task, read_ask(body), caller))
+            return _outcome(await self.reply(task, read_ask(body, task), caller))
 
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
 

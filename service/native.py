@@ -47,7 +47,7 @@ async def reply(answers: Answers, task: Task, ask: dict[str, Any]) -> NativeRepl
 
     async def answered() -> edge.Outcome:
         async with asyncio.timeout(answers.deadline_s):
-            found = await answers.reply(task, convert_ask(ask), caller)
+            found = await answers.reply(task, convert_ask(ask, task), caller)
         replies.append(NativeReply(**msgspec.to_builtins(found)))
         return edge.Outcome(200, b"", [])
 

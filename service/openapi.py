@@ -21,10 +21,13 @@ from models.spec import (
 )
 from service.schemas import (
     Ask,
+    ClassificationAsk,
     ClassificationReply,
     FieldError,
+    NerAsk,
     NerReply,
     Problem,
+    Reply,
     Status,
     Timing,
     VariantDetail,
@@ -136,7 +139,10 @@ def assets() -> Path:
 
 def document() -> bytes:
     """The OpenAPI document as JSON."""
-    shapes = (Ask, NerReply, ClassificationReply, Problem, VariantList, VariantDetail, Status)
+    shapes = (
+        *(NerAsk, NerReply, ClassificationAsk, ClassificationReply),
+        *(Problem, VariantList, VariantDetail, Status),
+    )
     schemas, components = msgspec.json.schema_components(
         shapes, ref_template="#/components/schemas/{name}"
     )
@@ -162,9 +168,19 @@ def document() -> bytes:
 def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
     return {
         "/v1/ner": _post(
-            "ner", "Find people, places, organisations and dates", ref, _NER_ASK, _NER_REPLY
+            "ner",
+            "Find people, places, organisations and dates",
+            ref,
+            asked=(NerAsk, _NER_ASK),
+            answered=(NerReply, _NER_REPLY),
         ),
-        "/v1/classify": _post("classify", "Find the topic", ref, _NEWS_ASK, _NEWS_REPLY),
+        "/v1/classify": _post(
+            "classify",
+            "Find the topic",
+            ref,
+            asked=(ClassificationAsk, _NEWS_ASK),
+            answered=(ClassificationReply, _NEWS_REPLY),
+        ),
         "/v1/variants": _get(
             "variants",
             "Every variant: evidence, licence, state",
@@ -215,26 +231,30 @@ def _post(
     operation: str,
     summary: str,
     ref: dict[Any, Any],
-    ask: dict[str, Any],
-    reply: NerReply | ClassificationReply,
+    *,
+    asked: tuple[type[Ask], dict[str, Any]],
+    answered: tuple[type[Reply], Reply],
 ) -> dict[str, Any]:
-    answered = {
+    """`asked`, `answered`: the type of the body and an example of it."""
+    ask, sample_ask = asked
+    reply, sample_reply = answered
+    found = {
         "description": "Answers in the order of the inputs.",
         "headers": _headers("X-Request-ID", "X-Variant", "Server-Timing"),
-        "content": _json(ref[type(reply)], example=msgspec.to_builtins(reply)),
+        "content": _json(ref[reply], example=msgspec.to_builtins(sample_reply)),
     }
     refusals = {
         str(status): _problem(ref[Problem], description, retry=status in (429, 503))
         for status, description in _REFUSALS.items()
     }
-    body = {"required": True, "content": _json(ref[Ask], example=ask)}
+    body = {"required": True, "content": _json(ref[ask], example=sample_ask)}
     return {
         "post": {
             "operationId": operation,
             "summary": summary,
             "tags": ["answers"],
             "requestBody": body,
-            "responses": {"200": answered, **refusals},
+            "responses": {"200": found, **refusals},
         }
     }
 

@@ -38,6 +38,28 @@ _TEXTS = Meta(description="At least one text.", extra_json_schema={"minItems": 1
 _DEFAULTS = Options()
 
 
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every task knows. `min_score`: leave out what scores less."""
+
+    min_score: Annotated[float, Meta(ge=0, le=1)] = _DEFAULTS.min_score
+
+    def options(self) -> Options:
+        return Options(**msgspec.structs.asdict(self))
+
+
+class NerParameters(Parameters, frozen=True, kw_only=True):
+    """How entities are made of pieces, what their offsets count, and how sure they must be."""
+
+    aggregation: Aggregation = _DEFAULTS.aggregation
+    offset_unit: OffsetUnit = _DEFAULTS.offset_unit
+
+
+class ClassificationParameters(Parameters, frozen=True, kw_only=True):
+    """`top_k`: the best so many labels. `min_score` may leave none."""
+
+    top_k: Annotated[int, Meta(ge=1)] | None = _DEFAULTS.top_k
+
+
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     The body of a request.
@@ -49,11 +71,28 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     inputs: Annotated[str, _TEXT] | Annotated[list[Annotated[str, _TEXT]], _TEXTS]
     variant: str | None = None
-    parameters: Options | None = None
+    parameters: Parameters | None = None
 
     @property
     def options(self) -> Options:
-        return self.parameters or _DEFAULTS
+        return self.parameters.options() if self.parameters else _DEFAULTS
+
+
+class NerAsk(Ask, frozen=True):
+    __doc__ = Ask.__doc__
+    parameters: NerParameters | None = None
+
+
+class ClassificationAsk(Ask, frozen=True):
+    __doc__ = Ask.__doc__
+    parameters: ClassificationParameters | None = None
+
+
+PARAMETERS: dict[Task, type[Parameters]] = {
+    Task.NER: NerParameters,
+    Task.CLASSIFICATION: ClassificationParameters,
+}
+ASKS: dict[Task, type[Ask]] = {Task.NER: NerAsk, Task.CLASSIFICATION: ClassificationAsk}
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,15 +229,18 @@ class FieldsInvalid(InvalidRequest):
         self.errors = list(errors)
 
 
-_decoder = msgspec.json.Decoder(Ask)
+_decoders = {task: msgspec.json.Decoder(kind) for task, kind in ASKS.items()}
 
 
-def read_ask(body: bytes) -> Ask:
-    """Raises `MalformedRequest` for what is not JSON, `FieldsInvalid` for what is not an `Ask`."""
+def read_ask(body: bytes, task: Task) -> Ask:
+    """
+    Raises `MalformedRequest` for what is not JSON, `FieldsInvalid` for what is not an `Ask`: a
+    parameter of another task too, which would be ignored in silence.
+    """
     try:
-        return _decoder.decode(body)
+        return _decoders[task].decode(body)
     except msgspec.ValidationError as error:
-        raise FieldsInvalid(_field_error(str(error))) from None
+        raise FieldsInvalid(_field_error(str(error), task)) from None
     except msgspec.DecodeError as error:
         raise MalformedRequest(f"the body is not JSON: {_safe(str(error))}") from None
     except UnicodeDecodeError:
@@ -207,12 +249,12 @@ def read_ask(body: bytes) -> Ask:
         raise MalformedRequest("the body is nested too deeply") from None
 
 
-def convert_ask(value: object) -> Ask:
+def convert_ask(value: object, task: Task) -> Ask:
     """As `read_ask`, from a value already read from JSON."""
     try:
-        return msgspec.convert(value, Ask)
+        return msgspec.convert(value, ASKS[task])
     except msgspec.ValidationError as error:
-        raise FieldsInvalid(_field_error(str(error))) from None
+        raise FieldsInvalid(_field_error(str(error), task)) from None
 
 
 def texts_of(ask: Ask, *, max_inputs: int, max_text: int) -> list[str]:
@@ -249,18 +291,21 @@ def _has_surrogate(text: str) -> bool:
 
 _AT = re.compile(r" - at `\$([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
+_UNKNOWN = "Object contains unknown field"
 _CHOICES = {
     "/parameters/aggregation": ", ".join(Aggregation),
     "/parameters/offset_unit": ", ".join(OffsetUnit),
 }
 
 
-def _field_error(message: str) -> FieldError:
+def _field_error(message: str, task: Task) -> FieldError:
     """
     msgspec's message as a pointer and a detail that repeats nothing the caller wrote.
 
     "Expected `str`, got `int` - at `$.inputs[1]`"  ->  ("/inputs/1", "Expected `str`, got `int`")
     """
+    if message.startswith(_UNKNOWN):
+        return _unknown_field(message, task)
     found = _AT.search(message)
     steps = _STEP.finditer(found[1]) if found else ()
     pointer = "".join(f"/{step[1] or step[2] or '-'}" for step in steps)
@@ -270,8 +315,23 @@ def _field_error(message: str) -> FieldError:
     return FieldError(pointer, _safe(detail))
 
 
+def _unknown_field(message: str, task: Task) -> FieldError:
+    """A caller's text may be the field's name: only another task's parameter is called by it."""
+    if not message.endswith(" - at `$.parameters`"):
+        return FieldError("", f"unknown field; known are {_names(ASKS[task])}")
+    known = _names(PARAMETERS[task])
+    for other, kind in PARAMETERS.items():
+        for name in kind.__struct_fields__:
+            if message.startswith(f"{_UNKNOWN} `{name}` "):
+                detail = f"{name} is a parameter of {other}; {task} knows {known}"
+                return FieldError(f"/parameters/{name}", detail)
+    return FieldError("/parameters", f"unknown field; known are {known}")
+
+
+def _names(kind: type[msgspec.Struct]) -> str:
+    return ", ".join(kind.__struct_fields__)
+
+
 def _safe(message: str) -> str:
-    """msgspec quotes an unknown field's name and an enum's value; a caller's text may sit there."""
-    if message.startswith("Object contains unknown field"):
-        return "unknown field; known are those in /openapi.json"
+    """msgspec quotes an enum's value; a caller's text may sit there."""
     return re.sub(r"'[^']*'", "…", message)

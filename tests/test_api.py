@@ -18,9 +18,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from models.spec import Golden, Task
+from models.spec import Golden, Options, Task
 from service.api import Answers, build
 from service.lane import Lanes
+from service.schemas import PARAMETERS, Parameters
 from service.settings import Settings
 from tests.tiny import write_variant
 
@@ -184,7 +185,6 @@ def test_what_is_not_json_in_utf8_is_malformed(client: TestClient, body: bytes) 
         ({"inputs": "SECRET", "parameters": {"offset_unit": "SECRET"}}, "/parameters/offset_unit"),
         ({"inputs": "SECRET", "parameters": {"min_score": 1.5}}, "/parameters/min_score"),
         ({"inputs": "SECRET", "parameters": {"min_score": "SECRET"}}, "/parameters/min_score"),
-        ({"inputs": "SECRET", "parameters": {"top_k": 0}}, "/parameters/top_k"),
     ],
 )
 def test_a_bad_field_is_pointed_at_and_nothing_is_repeated(
@@ -199,6 +199,61 @@ def test_a_bad_field_is_pointed_at_and_nothing_is_repeated(
 def test_a_bad_choice_is_answered_with_the_choices(client: TestClient) -> None:
     body = '{"inputs": "a", "parameters": {"aggregation": "best"}}'
     assert "none, simple, first, average, max" in refused(client, "/v1/ner", body)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value", "detail"),
+    [
+        (
+            *("/v1/ner", "top_k", 2),
+            "top_k is a parameter of classification; ner knows min_score, aggregation, offset_unit",
+        ),
+        (
+            *("/v1/classify", "aggregation", "first"),
+            "aggregation is a parameter of ner; classification knows min_score, top_k",
+        ),
+        (
+            *("/v1/classify", "offset_unit", "SECRET"),
+            "offset_unit is a parameter of ner; classification knows min_score, top_k",
+        ),
+    ],
+)
+def test_a_parameter_of_the_other_task_is_refused(
+    client: TestClient, path: str, name: str, value: Any, detail: str
+) -> None:
+    problem = refused(client, path, json.dumps({"inputs": "a", "parameters": {name: value}}))
+    assert problem["status"] == 422
+    assert problem["errors"] == [{"pointer": f"/parameters/{name}", "detail": detail}]
+
+
+def test_the_parameters_of_the_tasks_are_the_options_of_an_answer() -> None:
+    shared = set(Parameters.__struct_fields__)
+    own = [set(kind.__struct_fields__) - shared for kind in PARAMETERS.values()]
+    assert sorted([*shared, *own[0], *own[1]]) == sorted(Options.__struct_fields__)
+    assert all(kind().options() == Options() for kind in PARAMETERS.values())
+
+
+def test_a_bad_parameter_of_classification_is_pointed_at(client: TestClient) -> None:
+    problem = refused(client, "/v1/classify", '{"inputs": "a", "parameters": {"top_k": 0}}')
+    assert [error["pointer"] for error in problem["errors"]] == ["/parameters/top_k"]
+
+
+@pytest.mark.parametrize(
+    ("body", "known"),
+    [
+        ({"inputs": "a", "SECRET": 1}, "inputs, variant, parameters"),
+        ({"inputs": "a", "top_k": 1}, "inputs, variant, parameters"),
+        ({"inputs": "a", "parameters": {"SECRET": 1}}, "min_score, aggregation, offset_unit"),
+        # Shaped like what msgspec says of where a field is.
+        ({"inputs": "a", "x` - at `$.SECRET": 1}, "inputs, variant, parameters"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_the_known_ones(
+    client: TestClient, body: Any, known: str
+) -> None:
+    problem = refused(client, "/v1/ner", json.dumps(body))
+    assert [error["detail"] for error in problem["errors"]] == [f"unknown field; known are {known}"]
+    assert "SECRET" not in json.dumps(problem)
 
 
 def test_an_unknown_variant_is_answered_with_the_known_ones(client: TestClient) -> None:
