@@ -240,7 +240,11 @@ def read_ask(body: bytes, task: Task) -> Ask:
     try:
         return _decoders[task].decode(body)
     except msgspec.ValidationError as error:
-        raise FieldsInvalid(_field_error(str(error), task)) from None
+        wrong = [_field_error(str(error), task)]
+        # An unknown field is often `inputs` misspelt: say both.
+        if str(error).startswith(_UNKNOWN) and _lacks_inputs(body):
+            wrong.append(FieldError("", "Object missing required field `inputs`"))
+        raise FieldsInvalid(*wrong) from None
     except msgspec.DecodeError as error:
         raise MalformedRequest(f"the body is not JSON: {_safe(str(error))}") from None
     except UnicodeDecodeError:
@@ -326,6 +330,20 @@ def _unknown_field(message: str, task: Task) -> FieldError:
                 detail = f"{name} is a parameter of {other}; {task} knows {known}"
                 return FieldError(f"/parameters/{name}", detail)
     return FieldError("/parameters", f"unknown field; known are {known}")
+
+
+class _Inputs(msgspec.Struct):
+    inputs: msgspec.Raw
+
+
+def _lacks_inputs(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=_Inputs)
+    except msgspec.ValidationError:
+        return True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # beyond the unknown field
+        return False
+    return False
 
 
 def _names(kind: type[msgspec.Struct]) -> str:

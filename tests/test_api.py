@@ -256,6 +256,13 @@ def test_an_unknown_field_is_answered_with_the_known_ones(
     assert "SECRET" not in json.dumps(problem)
 
 
+@pytest.mark.parametrize("body", [{"SECRET": "a"}, {"parameters": {"SECRET": 1}}])
+def test_an_unknown_field_hides_no_missing_one(client: TestClient, body: Any) -> None:
+    unknown, missing = refused(client, "/v1/ner", json.dumps(body))["errors"]
+    assert unknown["detail"].startswith("unknown field")
+    assert missing == {"pointer": "", "detail": "Object missing required field `inputs`"}
+
+
 def test_an_unknown_variant_is_answered_with_the_known_ones(client: TestClient) -> None:
     problem = refused(client, "/v1/ner", '{"inputs": "a", "variant": "ner-large"}')
     assert problem["status"] == 404
