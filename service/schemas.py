@@ -246,7 +246,7 @@ def read_ask(body: bytes, task: Task) -> Ask:
             wrong.append(FieldError("", "Object missing required field `inputs`"))
         raise FieldsInvalid(*wrong) from None
     except msgspec.DecodeError as error:
-        raise MalformedRequest(f"the body is not JSON: {_safe(str(error))}") from None
+        raise MalformedRequest(_malformed(body, str(error))) from None
     except UnicodeDecodeError:
         raise MalformedRequest("the body is not UTF-8") from None
     except RecursionError:
@@ -291,6 +291,19 @@ def _has_surrogate(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+# Fewer bytes follow than the other half of the pair would take, and it has not begun.
+_HALF_AT_END = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u).{2,5}\Z", re.DOTALL)
+
+
+def _malformed(body: bytes, message: str) -> str:
+    """What is not JSON, where msgspec's own message would lead astray."""
+    if not body.strip():
+        return "the body is empty"
+    if "surrogate" in message or ("truncated" in message and _HALF_AT_END.search(body[-11:])):
+        return "a \\u escape in the body is half of a surrogate pair and its other half is missing"
+    return f"the body is not JSON: {_safe(message)}"
 
 
 _AT = re.compile(r" - at `\$([^`]*)`$")

@@ -164,6 +164,27 @@ def test_what_is_not_json_in_utf8_is_malformed(client: TestClient, body: bytes) 
     assert "SECRET" not in json.dumps(problem)
 
 
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_an_empty_body_is_called_empty(client: TestClient, body: bytes) -> None:
+    assert refused(client, "/v1/ner", body)["detail"] == "the body is empty"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"\ud83d", r"\ud83dabc", r"\uDBFF and more", r"\ude00 and more", r"\ud83d\n", r"\ud83d\ud83d"],
+)
+def test_half_a_surrogate_pair_is_called_so(client: TestClient, text: str) -> None:
+    for body in (f'{{"inputs":"{text}"}}', f'{{"inputs": ["{text}"]}}\n'):
+        assert "half of a surrogate pair" in refused(client, "/v1/ner", body)["detail"]
+
+
+@pytest.mark.parametrize(
+    "body", [rb'{"inputs": "\ud83d\ude00', b'{"inputs": "a"', rb'{"inputs": "\ud83d']
+)
+def test_a_body_cut_off_is_called_truncated(client: TestClient, body: bytes) -> None:
+    assert "truncated" in refused(client, "/v1/ner", body)["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
