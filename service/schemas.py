@@ -277,7 +277,10 @@ def texts_of(ask: Ask, *, max_inputs: int, max_text: int) -> list[str]:
     for index, text in enumerate(texts):
         pointer = "/inputs" if single else f"/inputs/{index}"
         if len(text) > max_text:
-            raise TooLarge(f"{pointer} has {len(text)} characters; at most {max_text} are read")
+            raise TooLarge(
+                f"{pointer} has {len(text)} characters; "
+                f"at most {max_text} are taken in one text: split it"
+            )
         if not text or text.isspace():
             raise FieldsInvalid(FieldError(pointer, "the text is empty"))
         if not text.isascii() and _has_surrogate(text):

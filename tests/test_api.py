@@ -309,6 +309,11 @@ def test_too_much_is_refused(client: TestClient, body: Any) -> None:
     assert refused(client, "/v1/ner", json.dumps(body))["status"] == 413
 
 
+def test_too_long_a_text_is_told_what_to_do(client: TestClient) -> None:
+    detail = refused(client, "/v1/ner", json.dumps({"inputs": ["a", "b" * 1001]}))["detail"]
+    assert detail == ("/inputs/1 has 1001 characters; at most 1000 are taken in one text: split it")
+
+
 def test_a_body_without_a_length_is_bounded_too(client: TestClient) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(100):
