@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import (
     DeadlineExceeded,
+    InvalidRequest,
     KadogoError,
     NotReady,
     Overloaded,
@@ -108,11 +109,10 @@ class Post:
         self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = scope["headers"]
-        caller = Caller(request_id_of(headers), receive)
+        caller = Caller(request_id_of(scope["headers"]), receive)
         status = CALLER_LEFT
         try:
-            outcome = await settled(self._read_and_answer(headers, receive, caller), caller)
+            outcome = await settled(self._read_and_answer(scope, receive, caller), caller)
             status = outcome.status
             await _send(send, outcome, caller.request_id)
         except CallerLeft:
@@ -120,8 +120,10 @@ class Post:
         finally:
             requested(self._task, caller, status)
 
-    async def _read_and_answer(self, headers: Headers, receive: Receive, caller: Caller) -> Outcome:
-        check_content(headers, self._max_body)
+    async def _read_and_answer(self, scope: Scope, receive: Receive, caller: Caller) -> Outcome:
+        check_content(scope["headers"], self._max_body)
+        if scope["query_string"]:
+            raise InvalidRequest("a query string is not read here; send all of it in the body")
         async with asyncio.timeout(self._deadline_s):
             body = await read_body(receive, self._max_body)
             return await self._answer(body, caller)

@@ -284,6 +284,12 @@ def test_an_unknown_field_hides_no_missing_one(client: TestClient, body: Any) ->
     assert missing == {"pointer": "", "detail": "Object missing required field `inputs`"}
 
 
+def test_a_query_string_is_not_ignored_in_silence(client: TestClient) -> None:
+    problem = refused(client, "/v1/ner?variant=ner-base&SECRET=1", '{"inputs": "a"}')
+    assert problem["status"] == 422
+    assert "query string" in problem["detail"] and "SECRET" not in json.dumps(problem)
+
+
 def test_an_unknown_variant_is_answered_with_the_known_ones(client: TestClient) -> None:
     problem = refused(client, "/v1/ner", '{"inputs": "a", "variant": "ner-large"}')
     assert problem["status"] == 404

@@ -186,7 +186,7 @@ def posted(endpoint: Any, headers: Headers, messages: Iterable[Message]) -> list
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "headers": headers}
+    scope = {"type": "http", "method": "POST", "headers": headers, "query_string": b""}
     asyncio.run(endpoint(scope, receiving(messages), send))
     return sent
 
@@ -228,7 +228,8 @@ def test_a_body_that_never_ends_is_a_504_too() -> None:
             sent.append(message)
 
         post = Post(_echo, task="ner", max_body=10, deadline_s=0.01)
-        await post({"type": "http", "method": "POST", "headers": []}, stalls, send)
+        scope = {"type": "http", "method": "POST", "headers": [], "query_string": b""}
+        await post(scope, stalls, send)
         return int(sent[0]["status"])
 
     assert asyncio.run(scenario()) == 504
