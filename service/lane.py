@@ -233,8 +233,10 @@ class Lanes:
         self._check_loaded()
         variant = self._catalog.manifests.get(name)
         if variant is None:
+            reason = self._catalog.quarantined.get(name)
+            wrong = route.unknown(name) if reason is None else f"{name} is quarantined: {reason}"
             known = ", ".join(sorted(self._catalog.manifests)) or "none yet"
-            raise UnknownVariant(f"no manifest of that name can be read; known are {known}")
+            raise UnknownVariant(f"{wrong}; known are {known}")
         return self._told(VariantDetail, variant)
 
     def status(self) -> Status:

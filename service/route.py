@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from models.errors import Quarantined, UnknownVariant
 from models.spec import Task, Variant
 
-_PRINTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# As a manifest's name must be.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def default(variants: Iterable[Variant], task: Task) -> Variant | None:
@@ -47,7 +48,17 @@ def choose(
         return variant
     if wanted in quarantined:
         raise Quarantined(f"variant {wanted} is quarantined: {quarantined[wanted]}")
-    raise UnknownVariant(f"{_named(wanted)} does not serve {task}; {_known(serving, task)}")
+    if variant is not None:
+        wrong = f"{wanted} serves {variant.task}, not {task}"
+    else:
+        wrong = unknown(wanted)
+    raise UnknownVariant(f"{wrong}; {_known(serving, task)}")
+
+
+def unknown(wanted: str) -> str:
+    """A text may stand where a name belongs: only what could be a name is repeated."""
+    named = wanted if _NAME.fullmatch(wanted) else "of that name"
+    return f"there is no variant {named}"
 
 
 def _default_or_raise(
@@ -66,8 +77,3 @@ def _default_or_raise(
 def _known(serving: Mapping[str, Variant], task: Task) -> str:
     names = sorted(name for name, variant in serving.items() if variant.task is task)
     return f"known are {', '.join(names)}" if names else "no variant of that task is loaded"
-
-
-def _named(wanted: str) -> str:
-    """A text may stand where a name belongs: only what looks like a name is repeated."""
-    return f"variant {wanted}" if _PRINTABLE.fullmatch(wanted) else "a variant of that name"

@@ -554,7 +554,18 @@ def test_one_variant_is_shown_with_its_whole_manifest(client: TestClient) -> Non
 def test_an_unknown_variant_is_not_shown(client: TestClient) -> None:
     response = client.get("/v1/variants/ner-large")
     assert response.status_code == 404
-    assert "ner-base" in response.json()["detail"]
+    assert response.json()["detail"] == (
+        "there is no variant ner-large; known are ner-base, ner-int8, ner-spoilt, news-int8"
+    )
+
+
+def test_a_variant_without_a_readable_manifest_is_not_called_unknown(tmp_path: Path) -> None:
+    write_variant(tmp_path, "ner-int8", Task.NER)
+    (write_variant(tmp_path, "ner-old", Task.NER) / "variant.json").write_text("{}")
+    settings = Settings(catalog=tmp_path)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        detail = client.get("/v1/variants/ner-old").json()["detail"]
+    assert detail.startswith("ner-old is quarantined: variant.json")
 
 
 def test_the_status_tells_the_state_of_every_variant(client: TestClient) -> None:
