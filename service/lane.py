@@ -251,7 +251,7 @@ class Lanes:
             reason=self.reason,
             uptime_seconds=round(monotonic() - self._started, 3),
             threads=self.pool.threads,
-            drain_seconds=round(self.pool.drain_s, 3),
+            backlog_seconds=round(self.pool.drain_s, 3),
             variants=dict(sorted({**serving, **quarantined}.items())),
         )
 
@@ -340,7 +340,7 @@ def _status(lane: Lane) -> VariantStatus:
         state=State.READY,
         task=lane.variant.task,
         digest=lane.digest,
-        waiting_texts=lane.batcher.waiting_items,
+        waiting_windows=lane.batcher.waiting_items,
         waiting_tokens=lane.batcher.waiting_tokens,
     )
 

@@ -205,19 +205,19 @@ class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
     task: Task | None = None
     digest: str | None = None
     reason: str | None = None
-    waiting_texts: int = 0
+    waiting_windows: int = 0
     waiting_tokens: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """This process now. `drain_seconds`: how long the waiting work takes at the measured rate."""
+    """This process now. `backlog_seconds`: how long the waiting work takes at the measured rate."""
 
     process: int
     state: State
     reason: str | None
     uptime_seconds: float
     threads: int
-    drain_seconds: float
+    backlog_seconds: float
     variants: dict[str, VariantStatus]
 
 

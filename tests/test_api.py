@@ -381,7 +381,7 @@ def over(app: Starlette) -> httpx.AsyncClient:
 
 
 async def until_waiting(lanes: Lanes, texts: int) -> None:
-    while sum(each.waiting_texts for each in lanes.status().variants.values()) < texts:
+    while sum(each.waiting_windows for each in lanes.status().variants.values()) < texts:
         await asyncio.sleep(0.001)
 
 
