@@ -24,7 +24,16 @@ from build.data import DataError
 from build.errors import BuildError
 from build.recipes import BASELINES, RECIPES
 from build.run import Kitchen, cook
-from build.steps import Export, Finetune, Pretrain, Quantize, Step, TrainTokenizer
+from build.steps import (
+    CountEmbeddings,
+    Distill,
+    Export,
+    Finetune,
+    Pretrain,
+    Quantize,
+    Step,
+    TrainTokenizer,
+)
 from models.errors import KadogoError
 from models.spec import Evidence, Task, Variant
 
@@ -35,6 +44,8 @@ CACHE = Path(".cache/build")
 ZOO = Path("models/zoo")
 # Variants that are not the project's own stay out of git.
 STORE = Path("models/store")
+# What a recipe leaves out when it starts from an encoder of one's own.
+FROM_NOTHING = (TrainTokenizer, CountEmbeddings, Pretrain)
 STOPPED = 130
 FAILED = 2
 # Ogueji et al. 2021 fine-tune their encoders at this rate; small fresh ones bear ten times that.
@@ -190,24 +201,30 @@ def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> No
 def prepared(steps: Iterable[Step], *, base: bool, quick: bool) -> tuple[Step, ...]:
     """The recipe's steps as this run does them: from a given encoder, or as a toy."""
     if base:
-        kept = (each for each in steps if not isinstance(each, TrainTokenizer | Pretrain))
+        kept = (each for each in steps if not isinstance(each, FROM_NOTHING))
         steps = [_gently(each) for each in kept]
     return tuple(_quick(step) if quick else step for step in steps)
 
 
 def _gently(step: Step) -> Step:
-    return msgspec.structs.replace(step, peak=BASE_PEAK) if isinstance(step, Finetune) else step
+    if isinstance(step, Finetune | Distill):
+        return msgspec.structs.replace(step, peak=BASE_PEAK)
+    return step
 
 
 def _quick(step: Step) -> Step:
     match step:
         case TrainTokenizer():
             return msgspec.structs.replace(step, vocabulary=2_000, sentences=20_000)
-        case Pretrain():
-            small = {"layers": 2, "hidden": 64, "heads": 2, "inner": 128, "tokens": 200_000}
+        case CountEmbeddings():
+            small = {"layers": 4, "hidden": 64, "heads": 2, "inner": 128, "tokens": 2_000_000}
             return msgspec.structs.replace(step, **small)
+        case Pretrain():
+            return msgspec.structs.replace(step, tokens=200_000)
         case Finetune():
             return msgspec.structs.replace(step, epochs=1)
+        case Distill():
+            return msgspec.structs.replace(step, epochs=1, transfer=5_000)
         case _:
             return step
 
@@ -224,7 +241,7 @@ def check_data(steps: Iterable[Step], corpus: Path) -> Task:
     finetune = next(step for step in steps if isinstance(step, Finetune))
     if not corpus.is_dir():
         raise DataError(f"there is no folder {corpus}; docs/data.md says what --data wants")
-    if any(isinstance(step, TrainTokenizer | Pretrain) for step in steps):
+    if any(isinstance(step, FROM_NOTHING) for step in steps):
         data.plain_text(corpus)
 
     def labels(language: str, split: str) -> set[str]:

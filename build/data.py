@@ -92,6 +92,23 @@ def read_plain(file: Path) -> Iterator[str]:
     return iter(_lines(file))
 
 
+def plain_sentences(data: Path) -> dict[str, list[str]]:
+    """Language -> its clean sentences."""
+    return {language: list(read_plain(file)) for language, file in plain_text(data).items()}
+
+
+def running_text(data: Path) -> dict[str, list[str]]:
+    """Language -> blocks of running text: plain sentences joined by twenties, and training news."""
+    found = {
+        language: [" ".join(lines[i : i + 20]) for i in range(0, len(lines), 20)]
+        for language, lines in plain_sentences(data).items()
+    }
+    for folder in sorted((data / "news").glob("*/")):
+        news = [article.text for article in articles(data, folder.name, "train")]
+        found.setdefault(folder.name, []).extend(news)
+    return found
+
+
 # --- from tagged words to text with spans -----------------------------------------------------
 
 _CLOSING = set(".,;:!?%)]}»”’…") | set("።፣፤፥፦፧፨")

@@ -14,7 +14,16 @@ from functools import reduce, singledispatch
 from pathlib import Path
 
 from build.checkpoint import Checkpoint
-from build.steps import Export, Finetune, Pretrain, Quantize, Step, TrainTokenizer
+from build.steps import (
+    CountEmbeddings,
+    Distill,
+    Export,
+    Finetune,
+    Pretrain,
+    Quantize,
+    Step,
+    TrainTokenizer,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,18 @@ def apply(step: Step, source: Path, target: Path, kitchen: Kitchen) -> None:
 
 @apply.register
 def _(step: TrainTokenizer, source: Path, target: Path, kitchen: Kitchen) -> None:
-    from build import pretrain, tokenizer
+    from build import stream, tokenizer
 
-    sentences = pretrain.sentences(kitchen.corpus)
+    sentences = stream.sentences(kitchen.corpus)
     lines = list(tokenizer.balanced(sentences, step.sentences, seed=step.seed))
     tokenizer.save(tokenizer.train(lines, step.vocabulary), target)
+
+
+@apply.register
+def _(step: CountEmbeddings, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.cooccurrence import count_embeddings
+
+    count_embeddings(step, source, target, kitchen.corpus)
 
 
 @apply.register
@@ -79,6 +95,13 @@ def _(step: Finetune, source: Path, target: Path, kitchen: Kitchen) -> None:
     from build.finetune import finetune
 
     finetune(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: Distill, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.distill import distill
+
+    distill(step, source, target, kitchen.corpus, kitchen.device)
 
 
 @apply.register

@@ -36,21 +36,32 @@ class TrainTokenizer(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
-class Pretrain(Step, frozen=True, kw_only=True):
-    """Masked-language modelling (Devlin 2019) of a fresh XLM-RoBERTa-type encoder."""
+class CountEmbeddings(Step, frozen=True, kw_only=True):
+    """
+    A fresh XLM-RoBERTa-type encoder whose embeddings are factors of how often pieces stand near
+    each other (Levy, Goldberg and Dagan 2015) in `tokens` of running text.
+    """
 
     layers: Positive = 4
     hidden: Positive = 256
     heads: Positive = 4
     inner: Positive = 1024
-    tokens: Positive = 4_000_000
+    tokens: Positive = 50_000_000
+    seed: int = 1
+    version: int = 1
+
+
+class Pretrain(Step, frozen=True, kw_only=True):
+    """Masked-language modelling (Devlin et al. 2019) of an encoder on running text."""
+
+    tokens: Positive
     window: Positive = 128
     batch_tokens: Positive = 2_048
     masked: Share = 0.15
     peak: Rate = 7e-4
     warmup: Share = 0.06
     seed: int = 1
-    version: int = 1
+    version: int = 2
 
 
 class Finetune(Step, frozen=True, kw_only=True):
@@ -65,6 +76,31 @@ class Finetune(Step, frozen=True, kw_only=True):
     peak: Rate = 5e-4
     warmup: Share = 0.1
     dropout: Share = 0.1
+    seed: int = 1
+    version: int = 1
+
+
+class Distill(Step, frozen=True, kw_only=True):
+    """
+    A student made of some of the teacher's layers learns the teacher's answers and hidden states
+    (Sanh et al. 2019, Jiao et al. 2020) on the teacher's training text and on text without gold.
+
+    layers       of the teacher, from 0, that the student keeps and whose output it imitates
+    transfer     how many texts without gold are added to the training texts
+    temperature  by which both networks' logits are divided before they are compared
+    soft         weight of the teacher's answers; gold labels have what is left to 1
+    hidden       weight of the hidden states' mean squared error
+    """
+
+    layers: tuple[int, ...]
+    epochs: Positive
+    transfer: int = 50_000
+    temperature: Rate = 2.0
+    soft: Share = 0.8
+    hidden: float = 0.5
+    batch_tokens: Positive = 4_096
+    peak: Rate = 5e-4
+    warmup: Share = 0.1
     seed: int = 1
     version: int = 1
 

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build import pretrain, schedule, tokenizer, training
+from build import cooccurrence, pretrain, schedule, stream, tokenizer, training
 from build.checkpoint import read_purpose
 from build.data import DataError, Span
-from build.finetune import finetune, piece_tags
-from build.steps import Finetune, Pretrain
+from build.examples import piece_tags
+from build.finetune import finetune
+from build.steps import CountEmbeddings, Finetune, Pretrain
 from models.encode import Encoder
 from models.spec import Task, Windows
 from tests.tiny import NER_WORDS
@@ -127,23 +128,24 @@ def test_bert_corrupts_a_share_of_the_positions_and_asks_for_those_alone() -> No
 
 def test_small_languages_are_read_again_until_the_largest_is_done() -> None:
     blocks = {"large": [f"l{i}" for i in range(90)], "small": ["s1", "s2"]}
-    read = list(pretrain.mixed(blocks, seed=1))
+    read = list(stream.mixed(blocks, seed=1))
     assert {block for block in read if block.startswith("l")} == set(blocks["large"])
     assert read.count("s1") > 1
-    assert read == list(pretrain.mixed(blocks, seed=1))
+    assert read == list(stream.mixed(blocks, seed=1))
 
 
-def test_pretraining_leaves_a_checkpoint_of_the_asked_shape(tmp_path: Path) -> None:
+def test_an_encoder_is_counted_and_then_pretrained_in_the_asked_shape(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", sentences=20)
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.mkdir()
-    target.mkdir()
-    lines = [line for lines in pretrain.sentences(corpus).values() for line in lines]
+    source, counted, target = (tmp_path / name for name in ("source", "counted", "target"))
+    for folder in (source, counted, target):
+        folder.mkdir()
+    lines = [line for lines in stream.sentences(corpus).values() for line in lines]
     tokenizer.save(tokenizer.train(lines, 200), source)
-    step = Pretrain(
-        layers=1, hidden=16, heads=2, inner=32, tokens=2_000, window=32, batch_tokens=256
+    shape = CountEmbeddings(layers=1, hidden=16, heads=2, inner=32, tokens=5_000)
+    cooccurrence.count_embeddings(shape, source, counted, corpus)
+    pretrain.pretrain(
+        Pretrain(tokens=2_000, window=32, batch_tokens=256), counted, target, corpus, "cpu"
     )
-    pretrain.pretrain(step, source, target, corpus, "cpu")
     config = msgspec.json.decode((target / "config.json").read_bytes())
     assert (config["num_hidden_layers"], config["hidden_size"]) == (1, 16)
     assert (

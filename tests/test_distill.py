@@ -1,0 +1,117 @@
+"""A student of some of its teacher's layers, and what it is taught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from torch.nn import functional
+
+from build.checkpoint import read_purpose, write_purpose
+from build.distill import Lesson, distill, divergence, shallower
+from build.errors import BuildError
+from build.finetune import AUTO
+from build.steps import Distill
+from models.spec import Task
+from tests.tiny_checkpoint import network, write_checkpoint
+from tests.tiny_corpus import write_corpus
+
+TEACHER = {"num_hidden_layers": 3}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def batch(labels: list[list[int]]) -> dict[str, torch.Tensor]:
+    ids = torch.tensor([[0, 5, 6, 2], [0, 7, 2, 1]])
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids != 1).long(),
+        "labels": torch.tensor(labels),
+    }
+
+
+SILENT = [[-100] * 4] * 2
+# What tests/tiny_corpus.py is tagged with.
+LABELS = {
+    Task.NER: ("O", "B-DATE", "I-DATE", "B-LOC", "I-LOC", "B-PER", "I-PER"),
+    Task.CLASSIFICATION: ("business", "health", "sports"),
+}
+
+
+def test_a_student_of_every_layer_is_its_teacher() -> None:
+    teacher = network(Task.NER, **TEACHER)
+    student = shallower(teacher, (0, 1, 2)).eval()
+    inputs = batch(SILENT)
+    wanted, given = (each(inputs["input_ids"]).logits for each in (teacher, student))
+    assert torch.equal(given, wanted)
+    nothing = Lesson(Distill(layers=(0, 1, 2), epochs=1), teacher).loss(student, inputs)
+    assert nothing.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_student_keeps_the_chosen_layers_in_their_order(task: Task) -> None:
+    teacher = network(task, **TEACHER)
+    student = shallower(teacher, (0, 2))
+    assert student.config.num_hidden_layers == 2
+    kept, all_layers = student.roberta.encoder.layer, teacher.roberta.encoder.layer
+    for mine, theirs in ((kept[0], all_layers[0]), (kept[1], all_layers[2])):
+        for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert torch.equal(student.get_input_embeddings().weight, teacher.get_input_embeddings().weight)
+    assert sum(p.numel() for p in student.parameters()) < sum(
+        p.numel() for p in teacher.parameters()
+    )
+
+
+@pytest.mark.parametrize("layers", [(), (3,), (1, 0), (1, 1)])
+def test_layers_a_teacher_lacks_are_refused(layers: tuple[int, ...]) -> None:
+    with pytest.raises(BuildError, match="do not rise within the teacher's 0 to 2"):
+        shallower(network(Task.NER, **TEACHER), layers)
+
+
+def test_the_divergence_is_kullback_and_leiblers() -> None:
+    student, teacher = torch.randn(5, 3), torch.randn(5, 3)
+    p, q = (functional.softmax(each / 2, dim=-1) for each in (teacher, student))
+    wanted = 4 * (p * (p / q).log()).sum(dim=-1).mean()
+    assert divergence(student, teacher, 2.0).item() == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_padding_teaches_nothing() -> None:
+    teacher = network(Task.NER, **TEACHER)
+    student = shallower(teacher, (1,)).eval()
+    lesson = Lesson(Distill(layers=(1,), epochs=1), teacher)
+    padded = batch([[-100, 1, 0, -100], [-100, 2, -100, -100]])
+    longer = {
+        name: functional.pad(tensor, (0, 3), value=fill)
+        for (name, tensor), fill in zip(padded.items(), (1, 0, -100), strict=True)
+    }
+    one, other = lesson.loss(student, padded), lesson.loss(student, longer)
+    assert one.item() == pytest.approx(other.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_distilling_brings_a_student_nearer_to_its_teacher(tmp_path: Path, task: Task) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=12)
+    teacher, target = tmp_path / "teacher", tmp_path / "student"
+    target.mkdir()
+    labels = LABELS[task]
+    names = dict(enumerate(labels))
+    write_checkpoint(teacher, task, id2label=names, label2id={each: i for i, each in names.items()})
+    write_purpose(teacher, msgspec.structs.replace(read_purpose(teacher), labels=labels))
+    step = Distill(layers=(0,), epochs=4, transfer=8, batch_tokens=256, peak=1e-2)
+    distill(step, teacher, target, corpus, "cpu")
+    assert read_purpose(target) == read_purpose(teacher)
+    config = msgspec.json.decode((target / "config.json").read_bytes())
+    assert config["num_hidden_layers"] == 1
+    taught = AUTO[task].from_pretrained(target)
+    wanted = AUTO[task].from_pretrained(teacher)
+    lesson = Lesson(msgspec.structs.replace(step, soft=1.0, hidden=0.0), wanted.eval())
+    silent = SILENT if task is Task.NER else [-100, -100]
+    before = lesson.loss(shallower(wanted, (0,)).eval(), batch(silent))  # type: ignore[arg-type]
+    after = lesson.loss(taught.eval(), batch(silent))  # type: ignore[arg-type]
+    assert after.item() < before.item()
