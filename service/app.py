@@ -115,9 +115,29 @@ def count_apart() -> None:
 def settings_or_exit() -> Settings:
     """A wrong setting ends the start with one clear line."""
     try:
-        return Settings.from_env()
+        settings = Settings.from_env()
+        check_provider(settings.provider)
     except BadSetting as error:
         sys.exit(f"kadogo: {error}")
+    return settings
+
+
+def check_provider(provider: str) -> None:
+    """
+    Raises `BadSetting` for one this host lacks.
+
+    Asked for before there are workers: one that fails alone leaves a server that is never ready.
+    Every onnxruntime has the default, so for that one the parent need not load it.
+    """
+    if provider == Settings().provider:
+        return
+    from models import runtime_onnx
+    from models.runtime import SessionOptions
+
+    try:
+        runtime_onnx._providers(SessionOptions(provider=provider))
+    except BadSetting as error:
+        raise BadSetting(f"KADOGO_PROVIDER: {error}") from None
 
 
 stay_untracked()

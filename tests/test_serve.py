@@ -264,19 +264,32 @@ def until_not_ready(server: Server) -> int:
     raise AssertionError("still ready")
 
 
-def test_a_misspelt_setting_ends_the_start_with_one_line(tmp_path: Path) -> None:
-    environ = {**os.environ, "BENTOML_HOME": str(tmp_path), "KADOGO_QUEU_TEXTS": "1"}
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            *("KADOGO_QUEU_TEXTS", "1"),
+            "there is no setting KADOGO_QUEU_TEXTS; did you mean KADOGO_QUEUE_TEXTS?",
+        ),
+        (
+            *("KADOGO_PROVIDER", "NoSuchExecutionProvider"),
+            "KADOGO_PROVIDER: execution provider NoSuchExecutionProvider is not available here; "
+            "this onnxruntime has ",
+        ),
+    ],
+)
+def test_a_bad_setting_ends_the_start_with_one_line(
+    tmp_path: Path, name: str, value: str, line: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo"],
         cwd=ROOT,
-        env=environ,
+        env={**os.environ, "BENTOML_HOME": str(tmp_path), name: value},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode != 0
-    said = done.stderr.strip().splitlines()
-    assert said == [
-        "kadogo: there is no setting KADOGO_QUEU_TEXTS; did you mean KADOGO_QUEUE_TEXTS?"
-    ]
+    assert done.returncode == 1
+    [said] = done.stderr.strip().splitlines()
+    assert said.startswith(f"kadogo: {line}")
