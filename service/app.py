@@ -142,6 +142,7 @@ def check_provider(provider: str) -> None:
 
 stay_untracked()
 count_apart()
+logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings = settings_or_exit()
 lanes = Lanes(settings)
 answers = Answers(lanes, settings)

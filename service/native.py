@@ -7,10 +7,12 @@ Thin on purpose: the fast routes are those of `api.py`. Knows nothing of queues 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from bentoml.exceptions import BentoMLException
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
 from models.spec import Task
@@ -28,6 +30,20 @@ class NativeAsk(BaseModel):
     inputs: str | list[str]
     variant: str | None = None
     parameters: dict[str, Any] | None = None
+
+
+class ServerMistakes(logging.Filter):
+    """
+    For BentoML's log of exceptions: without those that are the caller's mistake.
+
+    It would write an error with its whole traceback for every bad body.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, ValidationError):
+            return not error.title.startswith(NativeAsk.__name__)
+        return not isinstance(error, BentoMLException) or error.error_code >= 500
 
 
 class NativeReply(BaseModel):

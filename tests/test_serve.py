@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bentoml
 import httpx
+import pydantic
 import pytest
 from _bentoml_sdk.service import Service
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.spec import Task
 from service import app
+from service.native import NativeAsk, ServerMistakes
 from service.settings import ROOT
 from tests.tiny import write_variant
 
@@ -183,6 +186,28 @@ def test_no_text_is_logged_on_any_way_in(server: Server) -> None:
             assert 400 <= refusal.status_code < 500
             assert "SECRET" not in refusal.text
     assert "SECRET" not in server.log
+    assert "Traceback" not in server.log and "Exception on" not in server.log
+
+
+def test_mistakes_of_ours_are_still_logged() -> None:
+    class Ours(pydantic.BaseModel):
+        name: str
+
+    def logged(raises: Callable[[], object]) -> bool:
+        try:
+            raises()
+        except Exception:
+            record = logging.LogRecord("", 0, "", 0, "", None, sys.exc_info())
+        return ServerMistakes().filter(record)
+
+    def fails() -> None:
+        raise bentoml.exceptions.InternalServerError("ours")
+
+    def refuses() -> None:
+        raise bentoml.exceptions.BadInput("theirs")
+
+    assert logged(fails) and logged(lambda: 1 / 0) and logged(lambda: Ours(name=1))
+    assert not logged(refuses) and not logged(lambda: NativeAsk(inputs=1))
 
 
 def test_docs_are_served_without_leaving_the_host(server: Server) -> None:
