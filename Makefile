@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 HOST ?= 127.0.0.1
 PORT ?= 3000
 # Where the corpora are (docs/data.md); only `make build` and `make test-data` need them.
-DATA ?= ../shared/data
+DATA ?= data
 ARGS ?=
 
 export BENTOML_DO_NOT_TRACK := True
@@ -21,8 +21,14 @@ TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo 'Variables, as in `make serve PORT=3001`: HOST and PORT of the server, DATA (the corpora),'
+	@echo 'ARGS (passed on), PYTHON (makes .venv) and TORCH_INDEX (PyTorch for the CPU: see README.md).'
 
+# create_server binds as the server will (SO_REUSEADDR); all but a port in use is left to the server.
 serve: .venv/.serve ## serve the embedded models on 127.0.0.1:3000
+	@if $(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT)))' 2>&1 \
+	  | grep -q 'in use'; then \
+	  echo "port $(PORT) is in use: make serve PORT=$$(($(PORT) + 1))" >&2; exit 1; fi
 	$(BIN)/bentoml serve service.app:Kadogo --host $(HOST) --port $(PORT)
 
 test: .venv/.test ## every test that needs no corpora
@@ -40,8 +46,9 @@ format: .venv/.test ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The commands that read no corpora take no --data.
 build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
-	$(BIN)/python -m build $(ARGS) --data $(DATA)
+	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure bench,$(ARGS)),,--data $(DATA))
 
 loadtest: .venv/.loadtest ## compare the variants of a running server under Locust
 	$(BIN)/python -m loadtest --host http://$(HOST):$(PORT) $(ARGS)

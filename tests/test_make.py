@@ -1,10 +1,14 @@
-"""The Makefile: what it leaves behind when a step of the set-up fails."""
+"""The Makefile: what it leaves behind, says and passes on."""
 
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from service.settings import ROOT
 
@@ -27,3 +31,51 @@ def test_an_environment_that_could_not_be_made_is_not_taken_for_one(tmp_path: Pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode != 0
     assert not (tmp_path / ".venv").exists()
+
+
+def made(root: Path) -> None:
+    """A copy of the Makefile whose environment is up to date: this Python and nothing else."""
+    shutil.copy(ROOT / "Makefile", root)
+    (root / "requirements").mkdir()
+    for name in ("serve", "build"):
+        (root / "requirements" / f"{name}.txt").touch()
+    (root / ".venv" / "bin").mkdir(parents=True)
+    (root / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    for name in ("serve", "build"):
+        (root / ".venv" / f".{name}").touch()
+
+
+def test_a_port_in_use_is_one_line_with_another(tmp_path: Path) -> None:
+    made(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = ["make", "--no-print-directory", "serve", f"PORT={port}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"port {port} is in use: make serve PORT={port + 1}\nmake: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "passed_on"),
+    [
+        ("ner-int8", "ner-int8 --data data"),
+        ("--list", "--list --data data"),
+        ("evaluate ner-int8", "evaluate ner-int8 --data data"),
+        ("measure ner-int8", "measure ner-int8"),
+        ("import FOLDER --task ner", "import FOLDER --task ner"),
+    ],
+)
+def test_only_commands_that_read_corpora_are_given_them(
+    tmp_path: Path, args: str, passed_on: str
+) -> None:
+    made(tmp_path)
+    command = ["make", "--dry-run", "build", f"ARGS={args}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f".venv/bin/python -m build {passed_on}"
+
+
+def test_help_names_every_variable() -> None:
+    help = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in ("HOST", "PORT", "DATA", "ARGS", "PYTHON", "TORCH_INDEX"):
+        assert name in help.stdout
