@@ -19,7 +19,7 @@ from typing import Any
 from loadtest import report
 from loadtest.measure import Block, order, rows
 from loadtest.texts import NoTexts, traffic
-from loadtest.verdict import Promise, broken, doubts
+from loadtest.verdict import Promise, broken, doubts, kept
 
 DEFAULT_HOST = "http://127.0.0.1:3000"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
@@ -40,9 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_UNUSABLE
     found = rows(blocks)
-    verdict = broken(Promise(failures=args.failures, p95_ms=args.p95_ms), found)
-    page = report.Page(_settings(args), tuple(found), tuple(blocks), tuple(verdict))
+    promise = Promise(failures=args.failures, p95_ms=args.p95_ms)
+    verdict = broken(promise, found)
+    page = report.Page(_settings(args), tuple(found), tuple(blocks), tuple(verdict), kept(promise))
     print(report.table(found))
+    if not verdict:
+        print(page.kept)
     _write(page, args.out)
     for sentence in [*doubts(found), *verdict]:
         print(sentence, file=sys.stderr)

@@ -45,12 +45,13 @@ dt,.quiet{color:var(--quiet)}dd{margin:0}.key{display:inline-block;width:.8em;he
 
 @dataclass(frozen=True)
 class Page:
-    """All that a report tells. `verdict`: the promises that were broken, none: all kept."""
+    """All that a report tells. `verdict`: the promises that were broken, none: all of `kept`."""
 
     settings: dict[str, Any]
     rows: tuple[Row, ...]
     blocks: tuple[Block, ...]
     verdict: tuple[str, ...]
+    kept: str
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -72,7 +73,8 @@ def cells(row: Row) -> tuple[str, ...]:
         row.variant,
         row.task,
         f"{row.rate:.1f}",
-        f"{row.slowest:.1f}-{row.fastest:.1f}",
+        # One block alone is no range.
+        f"{row.slowest:.1f}-{row.fastest:.1f}" if row.slowest < row.fastest else "-",
         f"{row.p50_ms:.1f}",
         f"{row.p95_ms:.1f}",
         f"{row.p99_ms:.1f}",
@@ -87,7 +89,7 @@ def html(page: Page) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>Kadogo load test</title>
 <meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>
 <h1>Kadogo load test</h1>
-{_verdict(page.verdict)}
+{_verdict(page)}
 <div class="wide">{_table(page.rows)}</div>
 <p class="quiet">Variants ran in turn in short blocks, each after a warm-up that is not counted.
 Callers wait for an answer before they ask again, so a slower server is also asked less often.
@@ -101,10 +103,10 @@ Percentiles come from every response time of a right answer.</p>
 """
 
 
-def _verdict(sentences: Sequence[str]) -> str:
-    if not sentences:
-        return "<p>Every promise was kept.</p>"
-    return f"<p>Broken promises:</p><ul>{''.join(f'<li>{_e(s)}</li>' for s in sentences)}</ul>"
+def _verdict(page: Page) -> str:
+    if not page.verdict:
+        return f"<p>{_e(page.kept)}</p>"
+    return f"<p>Broken promises:</p><ul>{''.join(f'<li>{_e(s)}</li>' for s in page.verdict)}</ul>"
 
 
 def _table(rows: Sequence[Row]) -> str:

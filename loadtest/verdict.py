@@ -22,6 +22,14 @@ class Promise:
     p95_ms: float | None = None
 
 
+def kept(promise: Promise) -> str:
+    """What is said where `broken` finds nothing."""
+    promises = [f"at most {promise.failures:.1%} of a variant's calls fail"]
+    if promise.p95_ms is not None:
+        promises.append(f"its p95 is at most {promise.p95_ms:g} ms")
+    return f"Kept: every variant answers, {', '.join(promises)}."
+
+
 def broken(promise: Promise, rows: Iterable[Row]) -> list[str]:
     """One sentence for each promise a variant broke; empty when all were kept."""
     return [sentence for row in rows for sentence in _broken(promise, row)]

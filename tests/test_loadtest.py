@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from loadtest import report
 from loadtest.measure import Block, Request, order, percentile, rows, steady
 from loadtest.texts import LENGTHS, WRITTEN, NoTexts, compose, read, traffic, words_at
-from loadtest.verdict import Promise, broken, doubts
+from loadtest.verdict import Promise, broken, doubts, kept
 
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = {"amh", "hau", "ibo", "kin", "luo", "orm", "pcm", "swa", "wol", "yor"}
@@ -152,6 +152,16 @@ def test_a_verdict_names_each_broken_promise():
     assert "HTTP 429" in sentences[1]
 
 
+def test_what_was_kept_is_named():
+    assert kept(Promise()) == "Kept: every variant answers, at most 1.0% of a variant's calls fail."
+    assert "its p95 is at most 30 ms" in kept(Promise(p95_ms=30))
+
+
+def test_one_block_is_no_range():
+    [row] = rows([_block("a", [1.0, 2.0])])
+    assert report.cells(row)[2:4] == ("1.0", "-")
+
+
 def test_a_busy_generator_is_doubted():
     busy = Block("a", "ner", 1.0, (Request(1.0, 1.0),), 0.9)
     assert doubts(rows([busy])) and not doubts(rows(BLOCKS))
@@ -196,7 +206,7 @@ class _Tags(HTMLParser):
 @pytest.mark.parametrize("blocks", [BLOCKS, [_block("a", ["HTTP 500"])]])
 def test_the_report_is_one_whole_page_that_needs_nothing_else(blocks):
     found = tuple(rows(blocks))
-    page = report.Page({"host": "<here>"}, found, tuple(blocks), ("a: <slow>",))
+    page = report.Page({"host": "<here>"}, found, tuple(blocks), ("a: <slow>",), "")
     text = report.html(page)
     tags = _Tags()
     tags.feed(text)
@@ -207,6 +217,11 @@ def test_the_report_is_one_whole_page_that_needs_nothing_else(blocks):
 
 
 # --- the whole thing, against a server that is not ours ---------------------------------------
+
+
+def test_a_report_without_broken_promises_names_the_kept_ones():
+    page = report.Page({}, tuple(rows(BLOCKS)), tuple(BLOCKS), (), "Kept: <all>.")
+    assert "<p>Kept: &lt;all&gt;.</p>" in report.html(page)
 
 
 class _Stub(BaseHTTPRequestHandler):
