@@ -209,6 +209,7 @@ def unready_before_exit(lanes: Lanes, drain_s: float) -> None:
 
     def drain() -> None:
         lanes.drain()
+        logger.info("stopping: not ready now, the door closes in %g s", drain_s)
         if callable(close_door):
             loop.call_later(drain_s, close_door, signal.SIGTERM, None)
 

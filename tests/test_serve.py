@@ -277,6 +277,7 @@ def test_a_stopping_server_says_so_answers_what_it_has_and_exits_with_0(
         assert answered.status_code == 200
         assert len(answered.json()["results"]) == 8
         assert server.process.wait(60) == 0
+        assert "stopping: not ready now, the door closes in 1.5 s" in server.log
         assert "Traceback" not in server.log
 
 
