@@ -35,7 +35,7 @@ from build.steps import (
     TrainTokenizer,
 )
 from models.errors import KadogoError
-from models.spec import Evidence, Task, Variant
+from models.spec import Evidence, Input, Task, Variant
 
 if TYPE_CHECKING:
     from build.publish import Title
@@ -384,12 +384,98 @@ def _evaluate(words: Sequence[str]) -> int:
     parser.add_argument("--split", default="test", choices=("dev", "test"))
     parser.add_argument("--split-name", help="what the evidence calls it; the split by default")
     parser.add_argument("--catalog", type=Path, default=ZOO)
+    told = "write nothing: score again, fail where a figure leaves the interval in the manifest"
+    parser.add_argument("--check", action="store_true", help=told)
+    parser.add_argument("--url", help="with --check: ask this server, e.g. http://127.0.0.1:3000")
     args = parser.parse_args(words)
+    if args.check:
+        return _check(args)
+    if args.url:
+        raise BuildError("--url goes with --check: evidence is measured in-process")
     from build.evaluate import evaluate
 
     called = args.split_name or args.split
     _show(evaluate(args.catalog, args.names, args.data, split=args.split, called=called))
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from build.evaluate import check
+    from build.publish import read
+    from build.server import Server
+    from models import catalog
+
+    failed = 0
+    for name in args.names:
+        variant = read(args.catalog, name)
+        served = (
+            Server(args.url, variant) if args.url else catalog.open_variant(args.catalog / name)
+        )
+        outside, count = check(variant, served.answer, args.data, args.split)
+        for line in outside:
+            print(f"{name}: outside its interval: {line}", file=sys.stderr)
+        print(f"{name}: {count - len(outside)} of {count} scores inside their intervals")
+        failed += len(outside)
+    return 1 if failed else 0
+
+
+def _seeds(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build seeds",
+        description="Train a recipe again with other seeds and write each macro F1 into the "
+        "manifest: how much of a score is luck. Tokenizer and encoder are shared.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--seeds", type=_numbers, default=(1, 2, 3), help="1,2,3 by default")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    _add_folders(parser, catalog=ZOO)
+    args = parser.parse_args(words)
+    kitchen = Kitchen(args.data, _device(args.device), args.cache)
+    for name in args.names:
+        _known(name, RECIPES, "recipe")
+    keep_to_one_corpus(kitchen)
+    _quiet_libraries()
+    for name in args.names:
+        found = {seed: _with_seed(name, seed, kitchen) for seed in args.seeds}
+        _write_seeds(args.catalog, name, found)
+        told = ", ".join(f"{seed}: {f1:.3f}" for seed, f1 in found.items())
+        apart = max(found.values()) - min(found.values())
+        print(f"{name}: macro F1 by seed {told}; {apart:.3f} between best and worst")
+    return 0
+
+
+def _with_seed(name: str, seed: int, kitchen: Kitchen) -> float:
+    """Macro F1 (raw) of the recipe with another seed, its variant kept in the cache alone."""
+    from build.checkpoint import read_purpose
+    from build.evaluate import evaluate
+    from build.publish import trained_here
+
+    steps = reseeded(RECIPES[name], seed)
+    checkpoint = cook(Checkpoint(kitchen.cache / "start", ()), steps, kitchen)
+    title = trained_here(name, read_purpose(checkpoint.folder), base=None, parent=None)
+    root = kitchen.cache / f"seed-{seed}"
+    _publish(checkpoint, root, title)
+    found = evaluate(root, [name], kitchen.corpus)
+    return found[name].quality["f1"][Input.RAW].macro.mean
+
+
+def reseeded(steps: Iterable[Step], seed: int) -> tuple[Step, ...]:
+    """The same steps, supervised training begun from another seed."""
+    return tuple(
+        msgspec.structs.replace(step, seed=seed) if isinstance(step, Finetune | Distill) else step
+        for step in steps
+    )
+
+
+def _write_seeds(root: Path, name: str, found: Mapping[int, float]) -> None:
+    from build.publish import read, write
+
+    variant = read(root, name)
+    if variant.evidence is None:
+        raise BuildError(f"{name} has no evidence yet: evaluate it first")
+    evidence = msgspec.structs.replace(variant.evidence, seeds=dict(found))
+    write(root / name, msgspec.structs.replace(variant, evidence=evidence))
 
 
 def _measure(words: Sequence[str]) -> int:
@@ -401,7 +487,7 @@ def _measure(words: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--catalog", type=Path, default=ZOO)
     args = parser.parse_args(words)
-    from build.evaluate import measure
+    from build.measure import measure
 
     for name, speed in measure(args.catalog, args.names, rounds=args.rounds).items():
         rate, ratio = speed.tokens_per_second, speed.ratio_to_baseline
@@ -423,6 +509,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "import": _import,
     "shape": _shape,
     "evaluate": _evaluate,
+    "seeds": _seeds,
     "measure": _measure,
     "bench": _bench,
 }
@@ -439,6 +526,10 @@ def _add_folders(parser: argparse.ArgumentParser, *, catalog: Path | None) -> No
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in _names(text))
 
 
 def _known(name: str, known: Iterable[str], what: str) -> None:

@@ -81,6 +81,14 @@ def publish(
     return variant, unseen(variant)
 
 
+def read(root: Path, name: str) -> Variant:
+    """The manifest of one variant. Raises BuildError naming those there are."""
+    if not (root / name / MANIFEST).is_file():
+        known = ", ".join(sorted(file.parent.name for file in root.glob(f"*/{MANIFEST}")))
+        raise BuildError(f"{root} holds no variant {name}; it holds {known or 'none'}")
+    return catalog.read(root / name)
+
+
 def write(folder: Path, variant: Variant) -> None:
     """Write the manifest; readers see the old one or the new one, whole."""
     draft = folder / f".{MANIFEST}"

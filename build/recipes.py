@@ -9,8 +9,11 @@ NER_LANGUAGES = ("amh", "hau", "ibo", "kin", "luo", "pcm", "swa", "wol", "yor")
 NEWS_LANGUAGES = ("amh", "hau", "ibo", "orm", "pcm", "run", "som", "swa", "tir", "yor")
 
 # The shape fits two baselines at 16 bits and their int8 variants into 45 MB of git.
-ENCODER = (TrainTokenizer(), CountEmbeddings(layers=4, hidden=384, heads=6, inner=1536))
-NER = (*ENCODER, Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=5))
+ENCODER = (
+    TrainTokenizer(vocabulary=20_000),
+    CountEmbeddings(layers=4, hidden=384, heads=6, inner=1536),
+)
+NER = (*ENCODER, Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=6))
 NEWS = (
     *ENCODER,
     Finetune(task=Task.CLASSIFICATION, languages=NEWS_LANGUAGES, epochs=3, overlap=0),

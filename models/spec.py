@@ -147,9 +147,12 @@ class Evidence(Value, frozen=True, kw_only=True):
     """
     What was measured, on what, by which command and commit.
 
-    quality     metric -> input -> scores; metrics are f1, accuracy; in [0, 1]
-    difference  the same, paired with the baseline on the same texts: this minus baseline
-    parity      largest difference of a logit to the torch original, where there is one
+    quality       metric -> input -> scores; metrics are f1, accuracy; in [0, 1]
+    difference    the same, paired with the baseline on the same texts: this minus baseline
+    calibration   input -> expected calibration error of the scores in answers, in [0, 1]
+    disagreement  input -> share of what this or the baseline says that the other does not
+    seeds         macro F1, raw, of the same recipe fine-tuned with other seeds, by seed
+    parity        largest difference of a logit to the torch original, where there is one
     """
 
     data: str
@@ -160,6 +163,9 @@ class Evidence(Value, frozen=True, kw_only=True):
     host: str
     quality: dict[str, dict[Input, Scores]] = {}
     difference: dict[str, dict[Input, Scores]] = {}
+    calibration: dict[Input, Scores] = {}
+    disagreement: dict[Input, Scores] = {}
+    seeds: dict[int, float] = {}
     parity: float | None = None
     speed: Speed | None = None
 

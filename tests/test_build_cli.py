@@ -5,15 +5,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from build import training
 from build.__main__ import main, prepared
+from build.publish import write
 from build.recipes import RECIPES
-from build.steps import Export, Finetune, Pretrain, Quantize, TrainTokenizer
+from build.steps import (
+    CountEmbeddings,
+    Distill,
+    Export,
+    Finetune,
+    Pretrain,
+    Quantize,
+    TrainTokenizer,
+)
 from models import catalog
-from models.spec import Input, Task
+from models.spec import Input, Interval, Scores, Task
 from tests.tiny import NER_WORDS, tokenizer
 from tests.tiny_checkpoint import network
 from tests.tiny_corpus import write_corpus
@@ -21,7 +31,8 @@ from tests.tiny_corpus import write_corpus
 ROOT = Path(__file__).parent.parent
 TINY = (
     TrainTokenizer(vocabulary=250, sentences=500),
-    Pretrain(layers=1, hidden=16, heads=2, inner=32, tokens=4_000, window=32, batch_tokens=512),
+    CountEmbeddings(layers=2, hidden=16, heads=2, inner=32, tokens=20_000),
+    Pretrain(tokens=4_000, window=32, batch_tokens=512),
 )
 TAGGING = Finetune(
     task=Task.NER, languages=("hau", "swa"), epochs=6, window=48, overlap=8, peak=1e-2
@@ -112,6 +123,36 @@ def _stopping(*, after: int) -> object:
         return _loss(network, batch)
 
     return loss
+
+
+def test_a_recipe_is_scored_with_other_seeds_and_checked_again(
+    tmp_path: Path,
+    corpus: Path,
+    tiny_recipes: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    student = (*TINY, TAGGING, Distill(layers=(0,), epochs=1, transfer=4, peak=1e-2))
+    monkeypatch.setitem(RECIPES, "ner-int8", (*student, Export(weights="float16"), Quantize()))
+    assert main(command(tmp_path, "ner-int8", "--data", str(corpus))) == 0
+    words = ["seeds", "ner-int8", "--data", str(corpus), "--seeds", "1,2"]
+    assert main(command(tmp_path, *words)) == 0
+    assert "macro F1 by seed 1: " in capsys.readouterr().out
+    variant = catalog.read(tmp_path / "catalog" / "ner-int8")
+    evidence = variant.evidence
+    assert evidence is not None and evidence.seeds.keys() == {1, 2}
+    assert evidence.seeds[1] == evidence.quality["f1"][Input.RAW].macro.mean
+
+    words = ["evaluate", "ner-int8", "--data", str(corpus), "--check"]
+    words += ["--catalog", str(tmp_path / "catalog")]
+    assert main(words) == 0
+    assert "ner-int8: 6 of 6 scores inside" in capsys.readouterr().out
+    worse = Interval(n=1, mean=-1, low=-1, high=-1)
+    table = evidence.quality["f1"] | {Input.RAW: Scores(macro=worse, languages={})}
+    wrong = msgspec.structs.replace(evidence, quality={"f1": table})
+    write(tmp_path / "catalog" / "ner-int8", msgspec.structs.replace(variant, evidence=wrong))
+    assert main(words) == 1
+    assert "outside its interval: f1 (raw) macro" in capsys.readouterr().err
 
 
 def test_a_recipe_starts_from_an_encoder_of_ones_own(

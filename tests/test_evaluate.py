@@ -11,10 +11,10 @@ from seqeval.metrics import f1_score as seqeval_f1
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score as sklearn_f1
 
-from build import data, evaluate
+from build import data, evaluate, measure, scoring
 from build.data import Article, DataError, Sentence, Span
 from build.errors import BuildError
-from build.evaluate import accuracy, entity_counts, entity_f1, macro_f1, resampled, topic_counts
+from build.scoring import accuracy, entity_counts, entity_f1, macro_f1, resampled, topic_counts
 from models import catalog
 from models.spec import (
     ClassificationAnswer,
@@ -82,8 +82,8 @@ COUNTS = {
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_texts() -> None:
-    few = evaluate.scores(COUNTS, entity_f1)
-    many = evaluate.scores({k: np.tile(v, (9, 1)) for k, v in COUNTS.items()}, entity_f1)
+    few = scoring.scores(COUNTS, entity_f1)
+    many = scoring.scores({k: np.tile(v, (9, 1)) for k, v in COUNTS.items()}, entity_f1)
     for found in (few, many):
         for each in (found.macro, *found.languages.values()):
             assert 0 <= each.low <= each.mean <= each.high <= 1
@@ -93,11 +93,11 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_texts() -> None:
 
 
 def test_the_same_scores_come_out_every_time() -> None:
-    assert evaluate.scores(COUNTS, entity_f1) == evaluate.scores(COUNTS, entity_f1)
+    assert scoring.scores(COUNTS, entity_f1) == scoring.scores(COUNTS, entity_f1)
 
 
 def test_a_variant_differs_from_itself_by_nothing() -> None:
-    found = evaluate.differences(COUNTS, COUNTS, entity_f1).macro
+    found = scoring.differences(COUNTS, COUNTS, entity_f1).macro
     assert (found.mean, found.low, found.high) == (0, 0, 0)
 
 
@@ -105,8 +105,8 @@ def test_paired_differences_are_tighter_than_the_scores() -> None:
     # One text in forty differs: the texts' own spread must not enter the difference.
     worse = {language: rows.copy() for language, rows in COUNTS.items()}
     worse["hau"][0, 0] = 0
-    apart = evaluate.differences(worse, COUNTS, entity_f1)
-    alone = evaluate.scores(COUNTS, entity_f1)
+    apart = scoring.differences(worse, COUNTS, entity_f1)
+    alone = scoring.scores(COUNTS, entity_f1)
     assert apart.languages["hau"].mean < 0 and apart.languages["swa"].high == 0
     assert apart.macro.high - apart.macro.low < (alone.macro.high - alone.macro.low) / 2
 
@@ -116,7 +116,40 @@ def test_paired_differences_are_tighter_than_the_scores() -> None:
 def test_every_resample_draws_as_many_texts_as_there_are(texts: int) -> None:
     ones = {"hau": np.ones((texts, 1))}
     values = resampled(ones, lambda sums: sums[:, 0])["hau"]
-    assert (values == texts).all() and len(values) == 1 + evaluate.RESAMPLES
+    assert (values == texts).all() and len(values) == 1 + scoring.RESAMPLES
+
+
+def sure(found: tuple[Span, ...], score: float) -> NerAnswer:
+    answer = ner_answer(found)
+    entities = tuple(msgspec.structs.replace(each, score=score) for each in answer.entities)
+    return msgspec.structs.replace(answer, entities=entities)
+
+
+def test_confidence_that_comes_true_is_calibrated() -> None:
+    one, other = Span("PER", 0, 1), Span("LOC", 2, 3)
+    texts = [Sentence("a b", (one,), "hau")] * 4
+    # Sure to 0.75 and right three times of four; then always sure and right half the time.
+    told = [sure((one,), 0.75)] * 3 + [sure((other,), 0.75)]
+    boasts = [sure((one, other), 1.0)] * 4
+    for answers, error in ((told, 0.0), (boasts, 0.5)):
+        sums = scoring.confidences(texts, answers).sum(axis=0, keepdims=True)
+        assert scoring.calibration_error(sums)[0] == pytest.approx(error)
+    topics = [Article("a", "sports", "hau"), Article("b", "health", "hau")]
+    sums = scoring.confidences(topics, [topic_answer("sports")] * 2).sum(axis=0, keepdims=True)
+    assert scoring.calibration_error(sums)[0] == pytest.approx(0.5)
+
+
+def test_disagreement_is_what_one_says_and_the_other_does_not() -> None:
+    one, other = Span("PER", 0, 1), Span("LOC", 2, 3)
+    pairs = [((one, other), (one,)), ((), ()), ((one,), (one,))]
+    mine, theirs = ([ner_answer(pair[side]) for pair in pairs] for side in (0, 1))
+    counts = scoring.unlike(mine, theirs)
+    assert scoring.disagreement(counts).tolist() == pytest.approx([1 / 3, 0, 0])
+    assert scoring.disagreement(scoring.unlike(mine, mine)).tolist() == [0, 0, 0]
+    topics = scoring.unlike(
+        [topic_answer("sports"), topic_answer("health")], [topic_answer("sports")] * 2
+    )
+    assert scoring.disagreement(topics.sum(axis=0, keepdims=True))[0] == 0.5
 
 
 # --- on variants ------------------------------------------------------------------------------
@@ -149,7 +182,9 @@ def test_evaluating_writes_scores_and_paired_differences(root: Path, tmp_path: P
         apart = int8.difference["f1"][form].macro
         assert apart.mean == pytest.approx(int8.quality["f1"][form].macro.mean - 1)
         assert apart.low < 0
-    assert base.difference == {}
+        assert int8.disagreement[form].macro.mean > 0
+        assert int8.calibration[form].languages.keys() == {"hau"}
+    assert base.difference == {} and base.disagreement == {}
     assert base.split == "toy split" and "evaluate ner-base" in base.command
     assert base.commit and base.host and base.date.count("-") == 2
     assert str(tmp_path) not in (root / "ner-base" / "variant.json").read_text()
@@ -157,9 +192,25 @@ def test_evaluating_writes_scores_and_paired_differences(root: Path, tmp_path: P
 
 def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
-    evaluate.measure(root, ["ner-base"], rounds=2)
+    measure.measure(root, ["ner-base"], rounds=2)
     evaluate.evaluate(root, ["ner-base"], corpus)
     assert evidence(root, "ner-base").speed is not None
+
+
+def test_checking_finds_the_figures_that_moved(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.evaluate(root, ["ner-base", "ner-int8"], corpus)
+    base, int8 = (catalog.open_variant(root / name) for name in ("ner-base", "ner-int8"))
+    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 4)
+    outside, count = evaluate.check(base.variant, int8.answer, corpus, "test")
+    assert count == len(outside) == 4
+    assert "was 1.000 [1.000, 1.000]" in outside[0]
+
+
+def test_checking_wants_scores(root: Path, tmp_path: Path) -> None:
+    base = catalog.open_variant(root / "ner-base")
+    with pytest.raises(BuildError, match="no scores to compare with: evaluate it first"):
+        evaluate.check(base.variant, base.answer, tmp_path, "test")
 
 
 def test_unknown_labels_in_the_data_are_named(root: Path, tmp_path: Path) -> None:
@@ -181,7 +232,7 @@ def test_missing_texts_are_named(root: Path, tmp_path: Path) -> None:
 
 
 def test_measuring_compares_with_the_baseline_of_the_same_run(root: Path) -> None:
-    found = evaluate.measure(root, ["ner-base", "ner-int8"], rounds=3)
+    found = measure.measure(root, ["ner-base", "ner-int8"], rounds=3)
     base = found["ner-base"].ratio_to_baseline
     assert (base.mean, base.low, base.high) == (1, 1, 1)
     speed = evidence(root, "ner-int8").speed
@@ -197,7 +248,7 @@ def test_agreement_counts_texts_answered_alike(root: Path) -> None:
 
 
 def test_what_was_found_reads_as_a_line() -> None:
-    table = {"f1": {Input.RAW: evaluate.scores(COUNTS, entity_f1)}}
+    table = {"f1": {Input.RAW: scoring.scores(COUNTS, entity_f1)}}
     facts = {name: "" for name in ("data", "split", "command", "commit", "date", "host")}
     (line,) = evaluate.lines(Evidence(**facts, quality=table))
     assert line.startswith("f1 (raw) 0.7") and "least hau" in line
