@@ -32,7 +32,7 @@ class OnnxSession:
             self._session = ort.InferenceSession(
                 folder / MODEL,
                 _onnxruntime_options(options),
-                providers=_providers(options),
+                providers=providers(options),
                 disabled_optimizers=_SLOWER,
             )
         except BadSetting:
@@ -60,7 +60,8 @@ class OnnxSession:
         return np.asarray(logits, np.float32)
 
 
-def _providers(options: SessionOptions) -> list[str]:
+def providers(options: SessionOptions) -> list[str]:
+    """The chosen execution provider, then the CPU's. Raises BadSetting where the host lacks it."""
     available = ort.get_available_providers()
     if options.provider not in available:
         raise BadSetting(

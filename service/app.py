@@ -135,7 +135,7 @@ def check_provider(provider: str) -> None:
     from models.runtime import SessionOptions
 
     try:
-        runtime_onnx._providers(SessionOptions(provider=provider))
+        runtime_onnx.providers(SessionOptions(provider=provider))
     except BadSetting as error:
         raise BadSetting(f"KADOGO_PROVIDER: {error}") from None
 
