@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,17 @@ mkdir -p "$3/bin" && touch "$3/bin/python"
 exit 1
 """
 
+VARIABLES = ("HOST", "PORT", "DATA", "ARGS", "PYTHON", "TORCH_INDEX")
+
+
+def make(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """As typed into a shell: `make test`, which may run this, hands its own variables on."""
+    handed_on = (*VARIABLES, "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    own = {name: value for name, value in os.environ.items() if name not in handed_on}
+    return subprocess.run(
+        ["make", *words], cwd=root, env=own, capture_output=True, text=True, check=False
+    )
+
 
 def test_an_environment_that_could_not_be_made_is_not_taken_for_one(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
@@ -27,8 +39,7 @@ def test_an_environment_that_could_not_be_made_is_not_taken_for_one(tmp_path: Pa
     python = tmp_path / "python"
     python.write_text(NO_PIP)
     python.chmod(0o755)
-    command = ["make", "serve", f"PYTHON={python}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    done = make(tmp_path, "serve", f"PYTHON={python}")
     assert done.returncode != 0
     assert not (tmp_path / ".venv").exists()
 
@@ -49,8 +60,7 @@ def test_a_port_in_use_is_one_line_with_another(tmp_path: Path) -> None:
     made(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = ["make", "--no-print-directory", "serve", f"PORT={port}"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = make(tmp_path, "serve", f"PORT={port}")
     assert done.returncode != 0
     assert done.stdout == ""
     assert done.stderr.startswith(f"port {port} is in use: make serve PORT={port + 1}\nmake: ")
@@ -70,12 +80,10 @@ def test_only_commands_that_read_corpora_are_given_them(
     tmp_path: Path, args: str, passed_on: str
 ) -> None:
     made(tmp_path)
-    command = ["make", "--dry-run", "build", f"ARGS={args}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = make(tmp_path, "--dry-run", "build", f"ARGS={args}")
     assert done.stdout.strip() == f".venv/bin/python -m build {passed_on}"
 
 
 def test_help_names_every_variable() -> None:
-    help = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in ("HOST", "PORT", "DATA", "ARGS", "PYTHON", "TORCH_INDEX"):
-        assert name in help.stdout
+    told = make(ROOT, "help").stdout
+    assert all(name in told for name in VARIABLES)
