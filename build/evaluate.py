@@ -16,7 +16,8 @@ from tqdm import tqdm
 from build import data, provenance, scoring
 from build.data import Article, Sentence
 from build.errors import BuildError
-from build.publish import golden_texts, read, write
+from build.golden import golden_texts
+from build.publish import read, write
 from build.scoring import METRICS, Counts, decided
 from models import catalog
 from models.spec import Answer, Evidence, Input, Interval, Scores, Task, Variant

@@ -21,7 +21,8 @@ import numpy as np
 from build import provenance
 from build.errors import BuildError
 from build.figures import interleave, ratios
-from build.publish import golden_texts, read, write
+from build.golden import golden_texts
+from build.publish import read, write
 from build.scoring import RESAMPLES, SEED, interval
 from models import catalog
 from models.batches import cut

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +22,16 @@ from onnx import numpy_helper
 from build import provenance
 from build.checkpoint import Checkpoint, Purpose, read_purpose
 from build.errors import BuildError
+from build.golden import golden_texts, steady, unseen
 from build.graph import MODEL, PARITY, Parity
 from build.quantize import SCALE
 from models import catalog
 from models.catalog import MANIFEST
-from models.decode import softmax
 from models.pipeline import TOKENIZER, Pipeline
 from models.runtime import SessionOptions
-from models.spec import Evidence, Golden, Licence, Runtime, Task, Variant
+from models.spec import Evidence, Licence, Runtime, Task, Variant
 from models.weights import census
 
-GOLDEN = Path(__file__).parent / "golden.json"
-FEWEST_GOLDEN = 50
-# Golden answers hang on decisions that rounding on another processor does not turn over.
-STEADY = 0.02
 ONNX_FILES = (MODEL, f"{MODEL}.data", TOKENIZER)
 TORCH_WEIGHTS = "model.safetensors"
 TORCH_FILES = (TORCH_WEIGHTS, "config.json", TOKENIZER)
@@ -50,14 +46,6 @@ class Title:
     licence: Licence
     command: str
     parent: str | None = None
-
-
-class GoldenText(msgspec.Struct, frozen=True):
-    """A text written for the project."""
-
-    text: str
-    language: str
-    task: Task
 
 
 def publish(
@@ -167,65 +155,6 @@ def _counted(weights: Iterator[np.ndarray[Any, Any]]) -> tuple[int, int]:
         parameters += math.prod(each.shape)
         zeros += int((each == 0).sum())
     return parameters, zeros
-
-
-# --- golden answers ---------------------------------------------------------------------------
-
-
-def golden_texts(variant: Variant) -> list[GoldenText]:
-    """
-    The project's texts of the variant's task, in its languages.
-
-    All of the task's where those are too few: any text shows whether an answer is reproduced.
-    """
-    texts = msgspec.json.decode(GOLDEN.read_bytes(), type=list[GoldenText])
-    mine = [each for each in texts if each.task == variant.task]
-    known = [each for each in mine if each.language in variant.languages]
-    return known if len(known) >= FEWEST_GOLDEN else mine
-
-
-def steady(pipeline: Pipeline, texts: Sequence[GoldenText]) -> list[tuple[str, str]]:
-    """
-    (text, language) pairs without the texts whose answer hangs on less than `STEADY`.
-
-    Never fewer than `FEWEST_GOLDEN`, nor a language without its steadiest text.
-    """
-    margins = [margin(pipeline, each.text) for each in texts]
-    ranked = sorted(range(len(texts)), key=lambda index: -margins[index])
-    firsts = {texts[index].language: index for index in reversed(ranked)}.values()
-    kept = {*firsts, *ranked[:FEWEST_GOLDEN], *(i for i in ranked if margins[i] >= STEADY)}
-    return [(texts[index].text, texts[index].language) for index in sorted(kept)]
-
-
-def margin(pipeline: Pipeline, text: str) -> float:
-    """By how much the closest decision about a text was won, in probability."""
-    logits = pipeline.run(pipeline.encode(text).windows)
-    if pipeline.variant.multi_label:
-        return float(np.abs(np.stack(logits)).min())
-    if pipeline.variant.task is Task.NER:
-        scores = softmax(np.concatenate([rows[1:-1] for rows in logits]))
-    else:
-        scores = softmax(np.stack(logits)).mean(axis=0, keepdims=True)
-    best = np.sort(scores, axis=-1)[:, -2:]
-    return float((best[:, 1] - best[:, 0]).min(initial=1.0))
-
-
-def unseen(variant: Variant) -> list[str]:
-    """One line about the labels no golden answer shows, if there are any."""
-    if not variant.golden:
-        return []
-    wanted = {label.partition("-")[2] or label for label in variant.labels} - {"O"}
-    missing = sorted(wanted - {label for each in variant.golden for label in _shown(each)})
-    if not missing:
-        return []
-    return [f"{variant.name}: no golden answer shows {', '.join(missing)}"]
-
-
-def _shown(golden: Golden) -> Iterator[str]:
-    if golden.labels:
-        yield golden.labels[0].label
-    for entity in golden.entities or ():
-        yield entity.label
 
 
 # --- folders ----------------------------------------------------------------------------------

@@ -7,18 +7,9 @@ import pytest
 
 from build.checkpoint import Checkpoint
 from build.errors import BuildError
+from build.golden import FEWEST_GOLDEN, GoldenText, golden_texts, margin, steady, unseen
 from build.graph import MODEL
-from build.publish import (
-    FEWEST_GOLDEN,
-    GoldenText,
-    Title,
-    golden_texts,
-    margin,
-    publish,
-    steady,
-    trained_here,
-    unseen,
-)
+from build.publish import Title, publish, trained_here
 from models import catalog
 from models.errors import BrokenVariant
 from models.spec import Licence, Runtime, Task, Variant
