@@ -48,7 +48,7 @@ format: .venv/.test ## format the code and mend what lint can mend
 
 # The commands that read no corpora take no --data.
 build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
-	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure bench,$(ARGS)),,--data $(DATA))
+	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure report bench,$(ARGS)),,--data $(DATA))
 
 loadtest: .venv/.loadtest ## compare the variants of a running server under Locust
 	$(BIN)/python -m loadtest --host http://$(HOST):$(PORT) $(ARGS)

@@ -44,6 +44,7 @@ CACHE = Path(".cache/build")
 ZOO = Path("models/zoo")
 # Variants that are not the project's own stay out of git.
 STORE = Path("models/store")
+DOCS = Path("docs")
 # What a recipe leaves out when it starts from an encoder of one's own.
 FROM_NOTHING = (TrainTokenizer, CountEmbeddings, Pretrain)
 STOPPED = 130
@@ -499,6 +500,21 @@ def _measure(words: Sequence[str]) -> int:
     return 0
 
 
+def _report(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build report",
+        description="Write the judged variants of a catalog up: a page, pictures, model cards.",
+    )
+    parser.add_argument("--catalog", type=Path, default=ZOO)
+    parser.add_argument("--out", type=Path, default=DOCS, help=f"a folder; {DOCS} by default")
+    args = parser.parse_args(words)
+    from build.report import report
+
+    for file in report(args.catalog, args.out):
+        print(file)
+    return 0
+
+
 def _bench(words: Sequence[str]) -> int:
     from build.bench.cli import main as bench
 
@@ -511,6 +527,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": _evaluate,
     "seeds": _seeds,
     "measure": _measure,
+    "report": _report,
     "bench": _bench,
 }
 

@@ -19,15 +19,16 @@ NEWS = (
     Finetune(task=Task.CLASSIFICATION, languages=NEWS_LANGUAGES, epochs=3, overlap=0),
 )
 # Every other layer of the baseline: half the work, which int8 doubles again.
-HALF = Distill(layers=(1, 3), epochs=4)
+NER_HALF = Distill(layers=(1, 3), epochs=2)
+NEWS_HALF = Distill(layers=(1, 3), epochs=2, transfer=10_000)
 
 RECIPES: dict[str, tuple[Step, ...]] = {
     "ner-base": (*NER, Export(weights="float16")),
     "ner-int8": (*NER, Export(weights="float16"), Quantize()),
-    "ner-distilled-int8": (*NER, HALF, Export(weights="float16"), Quantize()),
+    "ner-distilled-int8": (*NER, NER_HALF, Export(weights="float16"), Quantize()),
     "news-base": (*NEWS, Export(weights="float16")),
     "news-int8": (*NEWS, Export(weights="float16"), Quantize()),
-    "news-distilled-int8": (*NEWS, HALF, Export(weights="float16"), Quantize()),
+    "news-distilled-int8": (*NEWS, NEWS_HALF, Export(weights="float16"), Quantize()),
 }
 
 # Every other variant of a task is compared with this one.
