@@ -18,7 +18,7 @@ from torch.nn import functional
 from build import examples, training
 from build.checkpoint import TOKENIZER_FILES, copy_files, read_purpose, write_purpose
 from build.errors import BuildError
-from build.finetune import AUTO
+from build.networks import AUTO
 from build.steps import Distill
 from models.encode import Encoder
 

@@ -18,20 +18,15 @@ import numpy as np
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, helper, numpy_helper
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from build.checkpoint import Purpose, copy_files, read_purpose
+from build.checkpoint import copy_files, read_purpose
 from build.errors import BuildError
 from build.graph import CARRIED, PARITY, Ints, Run, compare, runner, save
+from build.networks import load
 from build.steps import Export
-from models.spec import Task
 
 OPSET = 21
 TOLERANCE = 1e-4
-AUTO: dict[Task, Any] = {
-    Task.NER: AutoModelForTokenClassification,
-    Task.CLASSIFICATION: AutoModelForSequenceClassification,
-}
 
 
 def export(step: Export, source: Path, target: Path) -> None:
@@ -58,24 +53,6 @@ def export(step: Export, source: Path, target: Path) -> None:
             f"exported logits differ from torch by {parity.logits:.2g}, more than {TOLERANCE}"
         )
     (target / PARITY).write_bytes(msgspec.json.encode(parity))
-
-
-def load(source: Path, purpose: Purpose) -> Any:
-    """The torch network in float32, ready to run. Raises BuildError where windows do not fit."""
-    network = AUTO[purpose.task].from_pretrained(
-        source, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-    )
-    room = longest_window(network.config)
-    if purpose.windows.tokens > room:
-        raise BuildError(
-            f"windows of {purpose.windows.tokens} tokens pass the network's {room} positions"
-        )
-    return network.eval()
-
-
-def longest_window(config: Any) -> int:
-    """XLM-R counts positions from the padding id on: the first two of 514 are never a token's."""
-    return int(config.max_position_embeddings) - int(config.pad_token_id) - 1
 
 
 def _runner(network: Any) -> Run:

@@ -8,18 +8,13 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from build import examples, training
 from build.checkpoint import TOKENIZER_FILES, Purpose, copy_files, write_purpose
+from build.networks import AUTO
 from build.steps import Finetune
 from models.encode import Encoder
-from models.spec import Task, Windows
-
-AUTO = {
-    Task.NER: AutoModelForTokenClassification,
-    Task.CLASSIFICATION: AutoModelForSequenceClassification,
-}
+from models.spec import Windows
 
 
 def finetune(step: Finetune, source: Path, target: Path, corpus: Path, device: str) -> None:

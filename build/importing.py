@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModel, XLMRobertaTokenizer
 
 from build.checkpoint import TOKENIZER_FILES, Checkpoint, Purpose, copy_files, write_purpose
 from build.errors import BuildError
-from build.export import AUTO, longest_window
+from build.networks import AUTO, longest_window
 from models.encode import Encoder
 from models.errors import BrokenVariant
 from models.spec import Task, Windows

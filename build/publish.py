@@ -182,7 +182,7 @@ def _replace(new: Path, old: Path) -> None:
 
 # --- what the recipes' variants are -----------------------------------------------------------
 
-FIRST_CUT = "AfriBERTa-architecture model trained here from scratch, not AfriBERTa's own weights"
+FROM_SCRATCH = "AfriBERTa-architecture model trained here from scratch, not AfriBERTa's own weights"
 PRETRAINING = (
     "pretraining text: open (CC0, CC BY, CC BY-SA) or CC BY-NC corpora and news sites, listed in "
     "models/LICENSE"
@@ -212,7 +212,7 @@ DOES = {
 
 def trained_here(name: str, purpose: Purpose, *, base: str | None, parent: str | None) -> Title:
     """The title of a recipe's variant; `base` names the checkpoint it started from, if any."""
-    origin = f"fine-tuned here from {base}" if base else f"{FIRST_CUT}; first cut"
+    origin = f"fine-tuned here from {base}" if base else f"{FROM_SCRATCH}"
     licence = LICENCES[purpose.task]
     if base:
         sources = (*licence.sources[:-1], f"{base}: see its own licence")

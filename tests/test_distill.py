@@ -12,7 +12,7 @@ from torch.nn import functional
 from build.checkpoint import read_purpose, write_purpose
 from build.distill import Lesson, distill, divergence, shallower
 from build.errors import BuildError
-from build.finetune import AUTO
+from build.networks import AUTO
 from build.steps import Distill
 from models.spec import Task
 from tests.tiny_checkpoint import network, write_checkpoint
