@@ -151,13 +151,14 @@ def decided(answer: Answer) -> set[tuple[str, int, int]]:
 
 def scores(counts: Counts, metric: Metric) -> Scores:
     """Each language and their mean, with 95 % intervals over resampled texts (Efron 1979)."""
-    return _scores(resampled(counts, metric), counts)
+    return _scores(resampled(counts, metric), counts, least=0)
 
 
 def differences(counts: Counts, baseline: Counts, metric: Metric) -> Scores:
     """This minus baseline on the same texts, resampled together."""
     one, other = resampled(counts, metric), resampled(baseline, metric)
-    return _scores({language: one[language] - other[language] for language in one}, counts)
+    apart = {language: one[language] - other[language] for language in one}
+    return _scores(apart, counts, least=-1)
 
 
 def resampled(counts: Counts, metric: Metric) -> dict[str, Floats]:
@@ -176,16 +177,27 @@ def resampled(counts: Counts, metric: Metric) -> dict[str, Floats]:
     return found
 
 
-def _scores(values: Mapping[str, Floats], counts: Counts) -> Scores:
+def _scores(values: Mapping[str, Floats], counts: Counts, *, least: float) -> Scores:
     sizes = {language: len(rows) for language, rows in counts.items()}
     mean = np.mean(list(values.values()), axis=0)
     return Scores(
-        macro=interval(mean, sum(sizes.values())),
-        languages={language: interval(each, sizes[language]) for language, each in values.items()},
+        macro=interval(mean, sum(sizes.values()), least=least, most=1),
+        languages={
+            language: interval(each, sizes[language], least=least, most=1)
+            for language, each in values.items()
+        },
     )
 
 
-def interval(values: Floats, n: int) -> Interval:
-    """The first value is the mean; the others are resamples of it."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
+def interval(values: Floats, n: int, *, least: float = -np.inf, most: float = np.inf) -> Interval:
+    """
+    The first value is the mean; the others are resamples of it, shifted to lie around it.
+
+    `least` and `most` bound what the metric can be.
+
+    A resample repeats texts, which moves some metrics one way: calibration errors up, the F1 of a
+    rare label down. Unshifted, an interval can miss its own mean.
+    """
+    low, high = np.percentile(values[1:], [2.5, 97.5]) + values[0] - values[1:].mean()
+    low, high = max(low, least), min(high, most)
     return Interval(n=n, mean=float(values[0]), low=float(low), high=float(high))
