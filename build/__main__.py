@@ -25,6 +25,7 @@ from build.errors import BuildError
 from build.recipes import BASELINES, RECIPES
 from build.run import Kitchen, cook
 from build.steps import (
+    Calibrate,
     CountEmbeddings,
     Distill,
     Export,
@@ -253,6 +254,8 @@ def check_data(steps: Iterable[Step], corpus: Path) -> Task:
 
     trained = set().union(*(labels(language, "train") for language in finetune.languages))
     for language in finetune.languages:
+        if any(isinstance(step, Calibrate) for step in steps):
+            labels(language, "dev")
         if strange := sorted(labels(language, "test") - trained):
             raise DataError(
                 f"the {language} test split has {', '.join(strange)}, which no training text has: "

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from build.checkpoint import Checkpoint
 from build.steps import (
+    Calibrate,
     CountEmbeddings,
     Distill,
     Export,
@@ -102,6 +103,13 @@ def _(step: Distill, source: Path, target: Path, kitchen: Kitchen) -> None:
     from build.distill import distill
 
     distill(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: Calibrate, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.calibrate import calibrate
+
+    calibrate(step, source, target, kitchen.corpus)
 
 
 @apply.register

@@ -115,13 +115,14 @@ def confidences(gold: Sequence[Sentence | Article], answers: Sequence[Answer]) -
     """(texts, 3 x BINS) for `calibration_error`: of found entities, or of the best label."""
     counts = np.zeros((len(answers), BINS, 3))
     for row, text, answer in zip(counts, gold, answers, strict=True):
-        for score, is_right in _claims(text, answer):
+        for score, is_right in claims(text, answer):
             place = min(int(score * BINS), BINS - 1)
             row[place] += (score, is_right, 1)
     return counts.reshape(len(answers), -1)
 
 
-def _claims(text: Sentence | Article, answer: Answer) -> list[tuple[float, bool]]:
+def claims(text: Sentence | Article, answer: Answer) -> list[tuple[float, bool]]:
+    """(score, right) of every entity found, or of the best label."""
     if isinstance(answer, NerAnswer):
         spans = text.spans if isinstance(text, Sentence) else ()
         gold = {(span.label, span.start, span.end) for span in spans}

@@ -14,6 +14,7 @@ from build.__main__ import main, prepared
 from build.publish import write
 from build.recipes import RECIPES
 from build.steps import (
+    Calibrate,
     CountEmbeddings,
     Distill,
     Export,
@@ -173,7 +174,7 @@ def test_a_recipe_starts_from_an_encoder_of_ones_own(
 
 def test_a_given_encoder_is_trained_gently() -> None:
     steps = prepared(RECIPES["ner-int8"], base=True, quick=False)
-    assert [type(step) for step in steps] == [Finetune, Export, Quantize]
+    assert [type(step) for step in steps] == [Finetune, Calibrate, Export, Quantize]
     assert steps[0].peak == 5e-5  # type: ignore[attr-defined]
 
 
