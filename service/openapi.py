@@ -77,12 +77,12 @@ _NER_REPLY = NerReply(
     results=[
         NerAnswer(
             entities=(
-                Entity(label="PER", start=8, end=19, text="Bola Tinubu", score=0.995),
-                Entity(label="LOC", start=39, end=43, text="Kano", score=0.999),
-                Entity(label="LOC", start=46, end=51, text="Abuja", score=0.998),
-                Entity(label="DATE", start=52, end=65, text="ranar Litinin", score=0.998),
+                Entity(label="PER", start=8, end=19, text="Bola Tinubu", score=0.958),
+                Entity(label="LOC", start=39, end=43, text="Kano", score=0.924),
+                Entity(label="LOC", start=46, end=51, text="Abuja", score=0.944),
+                Entity(label="DATE", start=52, end=65, text="ranar Litinin", score=0.949),
             ),
-            tokens=15,
+            tokens=14,
             windows=1,
             unknown=0.0,
         )
@@ -100,10 +100,10 @@ _NEWS_REPLY = ClassificationReply(
     results=[
         ClassificationAnswer(
             labels=(
-                LabelScore(label="sports", score=0.991),
-                LabelScore(label="entertainment", score=0.003),
+                LabelScore(label="sports", score=0.995),
+                LabelScore(label="entertainment", score=0.002),
             ),
-            tokens=26,
+            tokens=23,
             windows=1,
             unknown=0.0,
         )
