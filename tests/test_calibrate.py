@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from build.calibrate import SUREST, calibrate, cool, dev_texts, least, log_loss
-from build.checkpoint import read_purpose, write_purpose
+from build.checkpoint import read_purpose
 from build.data import DataError
 from build.networks import load
 from build.steps import Calibrate
 from models.spec import Task
-from tests.tiny_checkpoint import network, write_checkpoint
+from tests.tiny_checkpoint import network, write_for_corpus
 from tests.tiny_corpus import write_corpus
-
-# What tests/tiny_corpus.py is tagged with.
-LABELS = {
-    Task.NER: ("O", "B-DATE", "I-DATE", "B-LOC", "I-LOC", "B-PER", "I-PER"),
-    Task.CLASSIFICATION: ("business", "health", "sports"),
-}
-
-
-def checkpoint(folder: Path, task: Task) -> Path:
-    names = dict(enumerate(LABELS[task]))
-    write_checkpoint(folder, task, id2label=names, label2id={each: i for i, each in names.items()})
-    write_purpose(folder, msgspec.structs.replace(read_purpose(folder), labels=LABELS[task]))
-    return folder
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -38,7 +24,7 @@ def test_answers_stay_and_scores_come_nearer_to_how_often_they_are_right(
     tmp_path: Path, task: Task
 ) -> None:
     corpus = write_corpus(tmp_path / "corpus", sentences=12)
-    source, target = checkpoint(tmp_path / "source", task), tmp_path / "target"
+    source, target = write_for_corpus(tmp_path / "source", task), tmp_path / "target"
     target.mkdir()
     calibrate(Calibrate(texts=12), source, target, corpus)
     purpose = read_purpose(target)
@@ -81,7 +67,7 @@ def test_the_least_is_found() -> None:
 
 def test_dev_texts_are_shared_out_and_must_be_there(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", sentences=12)
-    purpose = read_purpose(checkpoint(tmp_path / "source", Task.NER))
+    purpose = read_purpose(write_for_corpus(tmp_path / "source", Task.NER))
     texts = dev_texts(purpose, corpus, 8, seed=1)
     assert [text.language for text in texts] == ["hau"] * 4 + ["swa"] * 4
     assert texts == dev_texts(purpose, corpus, 8, seed=1)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from build.checkpoint import read_purpose, write_purpose
+from build.checkpoint import read_purpose
 from build.distill import Lesson, distill, divergence, shallower
 from build.errors import BuildError
 from build.networks import AUTO
 from build.steps import Distill
 from models.spec import Task
-from tests.tiny_checkpoint import network, write_checkpoint
+from tests.tiny_checkpoint import network, write_for_corpus
 from tests.tiny_corpus import write_corpus
 
 TEACHER = {"num_hidden_layers": 3}
@@ -36,11 +36,6 @@ def batch(labels: list[list[int]]) -> dict[str, torch.Tensor]:
 
 
 SILENT = [[-100] * 4] * 2
-# What tests/tiny_corpus.py is tagged with.
-LABELS = {
-    Task.NER: ("O", "B-DATE", "I-DATE", "B-LOC", "I-LOC", "B-PER", "I-PER"),
-    Task.CLASSIFICATION: ("business", "health", "sports"),
-}
 
 
 def test_a_student_of_every_layer_is_its_teacher() -> None:
@@ -99,10 +94,7 @@ def test_distilling_brings_a_student_nearer_to_its_teacher(tmp_path: Path, task:
     corpus = write_corpus(tmp_path / "corpus", sentences=12)
     teacher, target = tmp_path / "teacher", tmp_path / "student"
     target.mkdir()
-    labels = LABELS[task]
-    names = dict(enumerate(labels))
-    write_checkpoint(teacher, task, id2label=names, label2id={each: i for i, each in names.items()})
-    write_purpose(teacher, msgspec.structs.replace(read_purpose(teacher), labels=labels))
+    write_for_corpus(teacher, task)
     step = Distill(layers=(0,), epochs=4, transfer=8, batch_tokens=256, peak=1e-2)
     distill(step, teacher, target, corpus, "cpu")
     assert read_purpose(target) == read_purpose(teacher)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from transformers import (
     XLMRobertaConfig,
@@ -14,7 +15,7 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
-from build.checkpoint import Purpose, write_purpose
+from build.checkpoint import Purpose, read_purpose, write_purpose
 from build.export import export
 from build.quantize import quantize
 from build.steps import Export, Quantize
@@ -61,6 +62,22 @@ def write_checkpoint(folder: Path, task: Task, **changes: Any) -> Path:
     tokenizer(NER_WORDS).save(str(folder / "tokenizer.json"))
     windows = Windows(tokens=64, overlap=16 if task is Task.NER else 0)
     purpose = Purpose(task=task, labels=labels_of(task), languages=("hau", "swa"), windows=windows)
+    write_purpose(folder, purpose)
+    return folder
+
+
+# What tests/tiny_corpus.py is tagged with.
+CORPUS_LABELS = {
+    Task.NER: ("O", "B-DATE", "I-DATE", "B-LOC", "I-LOC", "B-PER", "I-PER"),
+    Task.CLASSIFICATION: ("business", "health", "sports"),
+}
+
+
+def write_for_corpus(folder: Path, task: Task) -> Path:
+    """A checkpoint with the labels of tests/tiny_corpus.py, as if it had learned from it."""
+    names = dict(enumerate(CORPUS_LABELS[task]))
+    write_checkpoint(folder, task, id2label=names, label2id={each: i for i, each in names.items()})
+    purpose = msgspec.structs.replace(read_purpose(folder), labels=CORPUS_LABELS[task])
     write_purpose(folder, purpose)
     return folder
 
