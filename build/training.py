@@ -47,7 +47,7 @@ def fit(
     """
     network.to(device).train()
     optimizer = torch.optim.AdamW(
-        _groups(network, weight_decay), lr=peak, betas=(0.9, 0.98), eps=1e-6
+        _groups(network, weight_decay), lr=peak, betas=(0.9, 0.98), eps=1e-6, fused=True
     )
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule.linear(step, warmup=int(warmup * steps), total=steps)
