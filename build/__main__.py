@@ -130,11 +130,12 @@ def _recipe(words: Sequence[str]) -> int:
     _known(args.recipe, RECIPES, "recipe")
     if args.data is None:
         raise BuildError(f"give --data DIR: {args.recipe} trains on corpora (docs/data.md)")
+    catalog = args.catalog or _default_catalog(args)
     order = _Order(
         base=args.base,
         quick=args.quick,
-        kitchen=Kitchen(args.data, _device(args.device), args.cache),
-        catalog=args.catalog or _default_catalog(args),
+        kitchen=Kitchen(args.data, _device(args.device), args.cache, catalog),
+        catalog=catalog,
         split_name=args.split_name,
     )
     _make(args.recipe, order)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from models.spec import Task, Value, Windows
+from models.spec import Task, Value, Variant, Windows
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -26,6 +28,17 @@ class Purpose(Value, frozen=True, kw_only=True):
     languages: tuple[str, ...]
     windows: Windows
     multi_label: bool = False
+
+    @classmethod
+    def of(cls, variant: Variant) -> Purpose:
+        """What a published variant is for."""
+        return cls(
+            task=variant.task,
+            labels=variant.labels,
+            languages=variant.languages,
+            windows=variant.windows,
+            multi_label=variant.multi_label,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +68,20 @@ def copy_files(source: Path, target: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[Path | None]:
+    """A draft to fill, which becomes `folder` when all went well; None where it is there."""
+    if folder.exists():
+        yield None
+        return
+    draft = folder.with_suffix(".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    draft.rename(folder)

@@ -47,7 +47,7 @@ def export(step: Export, source: Path, target: Path) -> None:
         store_as_half(model.graph)
     save(model, target)
     copy_files(source, target, CARRIED)
-    parity = compare(_runner(network), runner(target), source, purpose)
+    parity = compare(torch_runner(network), runner(target), source, purpose)
     if not parity.logits < TOLERANCE:
         raise BuildError(
             f"exported logits differ from torch by {parity.logits:.2g}, more than {TOLERANCE}"
@@ -55,7 +55,9 @@ def export(step: Export, source: Path, target: Path) -> None:
     (target / PARITY).write_bytes(msgspec.json.encode(parity))
 
 
-def _runner(network: Any) -> Run:
+def torch_runner(network: Any) -> Run:
+    """Runs a torch network as `graph.runner` runs a file."""
+
     def run(feed: Mapping[str, Ints]) -> Any:
         tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
         with torch.inference_mode():

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 
 from build.checkpoint import TOKENIZER_FILES, Purpose
 from models.spec import Task
@@ -92,6 +92,15 @@ def _batches(folder: Path, longest: int) -> Iterator[tuple[Ints, Ints]]:
             end = int(chance.integers(2, ids.shape[1] + 1))
             ids[row, end:], mask[row, end:] = pad, 0
         yield ids, mask
+
+
+def constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Weights by the name nodes read them by, looking through casts from 16 bits."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in stored]
+    widened = {node.output[0]: stored[node.input[0]] for node in casts}
+    narrow = {node.input[0] for node in casts}
+    return {name: tensor for name, tensor in stored.items() if name not in narrow} | widened
 
 
 def operators(file: Path) -> Counter[str]:

@@ -10,11 +10,8 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,7 +20,14 @@ from safetensors import safe_open
 from tokenizers import Tokenizer, normalizers
 from transformers import AutoConfig, AutoModel, XLMRobertaTokenizer
 
-from build.checkpoint import TOKENIZER_FILES, Checkpoint, Purpose, copy_files, write_purpose
+from build.checkpoint import (
+    TOKENIZER_FILES,
+    Checkpoint,
+    Purpose,
+    copy_files,
+    filled,
+    write_purpose,
+)
 from build.errors import BuildError
 from build.networks import AUTO, longest_window
 from models.encode import Encoder
@@ -306,20 +310,3 @@ def _named(what: str, origin: Origin, cache: Path, asked: bytes) -> Checkpoint:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     short = digest.hexdigest()[:12]
     return Checkpoint(cache / f"adopted-{short}", (f"{what}({origin.name}, sha256={short})",))
-
-
-@contextmanager
-def filled(folder: Path) -> Iterator[Path | None]:
-    """A draft to fill, which becomes `folder` when all went well; None where it is there."""
-    if folder.exists():
-        yield None
-        return
-    draft = folder.with_suffix(".part")
-    rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-    except BaseException:
-        rmtree(draft, ignore_errors=True)
-        raise
-    draft.rename(folder)

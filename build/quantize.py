@@ -24,7 +24,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from build.checkpoint import copy_files, read_purpose
 from build.errors import BuildError
-from build.graph import CARRIED, MODEL, PARITY, Parity, compare, runner, save
+from build.graph import CARRIED, MODEL, PARITY, Parity, compare, constants, runner, save
 from build.steps import Quantize
 
 SCALE = ".scale"  # how the names of scales end
@@ -75,7 +75,7 @@ class _Scribe:
 
     def __init__(self, graph: GraphProto) -> None:
         self.stored: list[TensorProto] = []
-        self._weights = _constants(graph)
+        self._weights = constants(graph)
         self._last = _makers_of_output(graph)
         self._scaled: dict[str, tuple[str, str]] = {}
         self._known: set[str] = set()
@@ -169,13 +169,6 @@ class _Scribe:
         if name not in self._known:
             self._known.add(name)
             self.stored.append(numpy_helper.from_array(values, name))
-
-
-def _constants(graph: GraphProto) -> dict[str, TensorProto]:
-    """Weights by the name nodes read them by, looking through casts from 16 bits."""
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    casts = (node for node in graph.node if node.op_type == "Cast" and node.input[0] in stored)
-    return stored | {node.output[0]: stored[node.input[0]] for node in casts}
 
 
 def _makers_of_output(graph: GraphProto) -> set[str]:

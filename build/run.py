@@ -8,9 +8,10 @@ training steps continue; a step that failed leaves nothing unless it can be cont
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce, singledispatch
+from functools import singledispatch
+from itertools import accumulate
 from pathlib import Path
 
 from build.checkpoint import Checkpoint
@@ -22,6 +23,7 @@ from build.steps import (
     Finetune,
     Pretrain,
     Quantize,
+    Restore,
     Step,
     TrainTokenizer,
 )
@@ -29,22 +31,42 @@ from build.steps import (
 
 @dataclass(frozen=True, slots=True)
 class Kitchen:
-    """Where steps find what they need: the corpora, the device and the cache of checkpoints."""
+    """
+    Where steps find what they need.
+
+    catalog  of published variants, from which `Restore` may take what came before it
+    """
 
     corpus: Path
     device: str
     cache: Path
+    catalog: Path | None = None
 
 
 def cook(start: Checkpoint, steps: Iterable[Step], kitchen: Kitchen) -> Checkpoint:
-    """Apply the steps in turn; those already done are found in the cache."""
-    return reduce(lambda checkpoint, step: _once(checkpoint, step, kitchen), steps, start)
+    """Apply the steps in turn, from the last one whose work is at hand."""
+    steps = tuple(steps)
+    stages = list(accumulate(steps, Checkpoint.after, initial=start))
+    done = len(steps)
+    while done and not _is_at_hand(stages[done], steps[done:], kitchen):
+        done -= 1
+    for source, step in zip(stages[done:], steps[done:], strict=False):
+        _once(source, step, kitchen)
+    return stages[-1]
 
 
-def _once(source: Checkpoint, step: Step, kitchen: Kitchen) -> Checkpoint:
+def _is_at_hand(stage: Checkpoint, coming: Sequence[Step], kitchen: Kitchen) -> bool:
+    if stage.folder.exists():
+        return True
+    if not (kitchen.catalog and coming and isinstance(coming[0], Restore)):
+        return False
+    from build.restore import fetch
+
+    return fetch(stage, kitchen.catalog)
+
+
+def _once(source: Checkpoint, step: Step, kitchen: Kitchen) -> None:
     target = source.after(step)
-    if target.folder.exists():
-        return target
     draft = target.folder.with_suffix(".part")
     draft.mkdir(parents=True, exist_ok=True)
     try:
@@ -56,7 +78,6 @@ def _once(source: Checkpoint, step: Step, kitchen: Kitchen) -> Checkpoint:
     (draft / "resume.pt").unlink(missing_ok=True)
     (draft / "lineage.txt").write_text("\n".join(target.lineage) + "\n")
     draft.rename(target.folder)
-    return target
 
 
 # Torch, transformers and onnx are imported by the step that needs them: `--list` needs none.
@@ -117,6 +138,13 @@ def _(step: Export, source: Path, target: Path, kitchen: Kitchen) -> None:
     from build.export import export
 
     export(step, source, target)
+
+
+@apply.register
+def _(step: Restore, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.restore import restore
+
+    restore(step, source, target)
 
 
 @apply.register

@@ -18,8 +18,7 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
-from build.checkpoint import Checkpoint, Purpose, write_purpose
-from build.importing import filled
+from build.checkpoint import Checkpoint, Purpose, filled, write_purpose
 from models.spec import Licence, Task, Windows
 
 # Ogueji et al. 2021: layers; the other sizes are those of all three.

@@ -124,6 +124,17 @@ class Export(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
+class Restore(Step, frozen=True, kw_only=True):
+    """
+    An exported network back to torch, to be compressed further.
+
+    Where the catalog has the variant that the steps before this one make, it is taken from there
+    instead of made again: what follows is then taught by the published weights themselves.
+    """
+
+    version: int = 1
+
+
 class Quantize(Step, frozen=True, kw_only=True):
     """Dynamic int8: a scale per weight column, per activation row and per embedding row."""
 
