@@ -32,10 +32,11 @@ def test_answers_stay_and_scores_come_nearer_to_how_often_they_are_right(
     ids = torch.randint(5, 40, (3, 11), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         before, after = (load(each, purpose)(ids).logits for each in (source, target))
-    factor = (before / after).flatten()
-    assert torch.allclose(factor, factor[0], rtol=1e-3)
+    # Where a logit is near zero its quotient is rounding alone.
+    factor = before.abs().max() / after.abs().max()
+    torch.testing.assert_close(after * factor, before, rtol=1e-4, atol=1e-4)
     # Random weights are far surer than right.
-    assert factor[0] > 1.5
+    assert factor > 1.5
     changed = [
         name
         for name, weight in load_file(source / "model.safetensors").items()
