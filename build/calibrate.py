@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build import data, scoring
-from build.checkpoint import TOKENIZER_FILES, Purpose, copy_files, read_purpose, write_purpose
+from build.checkpoint import Purpose, read_purpose
 from build.data import Article, DataError, Sentence
-from build.networks import load
+from build.networks import load, save
 from build.steps import Calibrate
 from models.batches import cut
 from models.decode import entities, label_scores
@@ -55,9 +55,7 @@ def calibrate(step: Calibrate, source: Path, target: Path, corpus: Path) -> None
     temperature = least(loss, LEAST, MOST)
     tqdm.write(f"logits are divided by {temperature:.2f}")
     cool(network, temperature)
-    network.save_pretrained(target)
-    copy_files(source, target, TOKENIZER_FILES)
-    write_purpose(target, purpose)
+    save(network, source, target)
 
 
 def dev_texts(purpose: Purpose, corpus: Path, count: int, *, seed: int) -> list[Sentence | Article]:

@@ -18,6 +18,7 @@ import msgspec
 from models.spec import Task, Value, Variant, Windows
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+PURPOSE = "task.json"
 
 
 class Purpose(Value, frozen=True, kw_only=True):
@@ -56,11 +57,11 @@ class Checkpoint:
 
 
 def read_purpose(folder: Path) -> Purpose:
-    return msgspec.json.decode((folder / "task.json").read_bytes(), type=Purpose)
+    return msgspec.json.decode((folder / PURPOSE).read_bytes(), type=Purpose)
 
 
 def write_purpose(folder: Path, purpose: Purpose) -> None:
-    (folder / "task.json").write_bytes(msgspec.json.format(msgspec.json.encode(purpose), indent=1))
+    (folder / PURPOSE).write_bytes(msgspec.json.format(msgspec.json.encode(purpose), indent=1))
 
 
 def copy_files(source: Path, target: Path, names: tuple[str, ...]) -> None:

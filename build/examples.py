@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from build import data, training
 from build.data import Article, DataError, Sentence, Span
+from build.losses import IGNORED
 from models.encode import Encoder
 from models.spec import Task
 
-IGNORED = -100
 # How often a training text is several sentences in a row: single sentences alone would leave the
 # later positions untrained, and callers send paragraphs.
 JOINED = 0.3
@@ -52,6 +52,16 @@ def gold(reading: Reading, corpus: Path, encoder: Encoder) -> tuple[tuple[str, .
     if not draws:
         raise DataError(f"no training examples for {'+'.join(reading.languages)}")
     return labels, draws
+
+
+def gold_of(
+    labels: tuple[str, ...], reading: Reading, corpus: Path, encoder: Encoder
+) -> list[Draw]:
+    """As `gold`, for a network that has these labels. Raises DataError where the data has others"""
+    found, draws = gold(reading, corpus, encoder)
+    if found != labels:
+        raise DataError(f"the data has {', '.join(found)}; the checkpoint {', '.join(labels)}")
+    return draws
 
 
 def unlabelled(reading: Reading, corpus: Path, encoder: Encoder, count: int) -> list[Draw]:

@@ -19,12 +19,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto
 
-from build.checkpoint import TOKENIZER_FILES, Purpose
+from build.checkpoint import PURPOSE, TOKENIZER_FILES, Purpose
 from models.spec import Task
 
 MODEL = "model.onnx"
 PARITY = "parity.json"
-CARRIED = ("config.json", "task.json", *TOKENIZER_FILES)  # what steps on graphs do not change
+CARRIED = ("config.json", PURPOSE, *TOKENIZER_FILES)  # what steps on graphs do not change
 # Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
 LARGEST_FILE = 1_900_000_000
 

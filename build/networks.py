@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
-from build.checkpoint import Purpose
+from build.checkpoint import PURPOSE, TOKENIZER_FILES, Purpose, copy_files
 from build.errors import BuildError
+from build.layers import reshape
 from models.spec import Task
 
 AUTO: dict[Task, Any] = {
@@ -20,17 +27,56 @@ AUTO: dict[Task, Any] = {
 }
 
 
-def load(source: Path, purpose: Purpose) -> Any:
-    """The torch network in float32, ready to run. Raises BuildError where windows do not fit."""
-    network = AUTO[purpose.task].from_pretrained(
-        source, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-    )
+def load(source: Path, purpose: Purpose, *, attention: str = "eager") -> Any:
+    """
+    The torch network in float32, ready to run, whatever the forms of its layers.
+
+    attention  "sdpa" is faster to train, "eager" is what is exported and shows its maps
+
+    Raises BuildError where windows do not fit.
+    """
+    config = AutoConfig.from_pretrained(source, local_files_only=True)
+    network = built(AUTO[purpose.task], config, weights(source), attention=attention)
     room = longest_window(network.config)
     if purpose.windows.tokens > room:
         raise BuildError(
             f"windows of {purpose.windows.tokens} tokens pass the network's {room} positions"
         )
+    return network
+
+
+def load_encoder(source: Path, *, attention: str = "eager") -> Any:
+    """As `load`, of a checkpoint that has no head."""
+    config = AutoConfig.from_pretrained(source, local_files_only=True)
+    names = weights(source)
+    pooled = any(name.startswith("pooler.") for name in names)
+    return built(AutoModel, config, names, attention=attention, add_pooling_layer=pooled)
+
+
+def built(
+    kind: Any, config: Any, state: dict[str, torch.Tensor], *, attention: str, **options: Any
+) -> Any:
+    """A network of this config and these weights, its layers in the forms the weights have."""
+    network = kind.from_config(
+        config, dtype=torch.float32, attn_implementation=attention, **options
+    )
+    reshape(network, {name: tensor.shape for name, tensor in state.items()})
+    network.load_state_dict(state)
     return network.eval()
+
+
+def save(network: Any, source: Path, target: Path) -> None:
+    """Write a network that was made of `source`'s; tokenizer and purpose are carried over."""
+    network.save_pretrained(target)
+    copy_files(source, target, (*TOKENIZER_FILES, PURPOSE))
+
+
+def weights(source: Path) -> dict[str, torch.Tensor]:
+    """Every weight of a checkpoint by name, in float32. Raises BuildError where there is none."""
+    files = sorted(source.glob("*.safetensors"))
+    if not files:
+        raise BuildError(f"{source.name} is no torch checkpoint: it has no safetensors")
+    return {name: tensor.float() for file in files for name, tensor in load_file(file).items()}
 
 
 def longest_window(config: Any) -> int:

@@ -17,10 +17,9 @@ from transformers import XLMRobertaForMaskedLM
 
 from build import stream, training
 from build.checkpoint import TOKENIZER_FILES, copy_files
+from build.losses import IGNORED
 from build.steps import Pretrain
 from build.tokenizer import MASK, SPECIALS
-
-IGNORED = -100
 
 
 def pretrain(step: Pretrain, source: Path, target: Path, corpus: Path, device: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build import cooccurrence, pretrain, schedule, stream, tokenizer, training
+from build import cooccurrence, losses, pretrain, schedule, stream, tokenizer, training
 from build.checkpoint import read_purpose
 from build.data import DataError, Span
 from build.examples import piece_tags
@@ -115,7 +115,7 @@ def test_bert_corrupts_a_share_of_the_positions_and_asks_for_those_alone() -> No
     rows = np.random.default_rng(1).integers(4, 99, (64, 126))
     found = pretrain.masked(rows, 99, 0.15, seed=1)
     ids, labels = found["input_ids"].numpy(), found["labels"].numpy()
-    chosen = labels != pretrain.IGNORED
+    chosen = labels != losses.IGNORED
     assert ids.shape == (64, 128) and (ids[:, 0] == 0).all() and (ids[:, -1] == 2).all()
     assert not chosen[:, [0, -1]].any()
     assert chosen.mean() == pytest.approx(0.15 * 126 / 128, abs=0.01)
