@@ -2,12 +2,13 @@
 The steps a variant is made by, as data. Knows nothing of torch, files or how a step is done.
 
 A step's text (`str(step)`) is its identity: it names cached checkpoints and stands in the
-manifest's lineage. When a step's code changes its meaning, raise its `version`.
+manifest's lineage. When a step's code changes its meaning, raise its `version`. What is None is
+not said: an option that a step gains later leaves the names of older work as they were.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,8 +24,9 @@ class Step(msgspec.Struct, frozen=True):
     """One transform: a checkpoint folder in, a checkpoint folder out."""
 
     def __str__(self) -> str:
-        fields = (f"{name}={_text(getattr(self, name))}" for name in self.__struct_fields__)
-        return f"{type(self).__name__}({', '.join(fields)})"
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        said = (f"{name}={_text(value)}" for name, value in values if value is not None)
+        return f"{type(self).__name__}({', '.join(said)})"
 
 
 class TrainTokenizer(Step, frozen=True, kw_only=True):
@@ -82,14 +84,20 @@ class Finetune(Step, frozen=True, kw_only=True):
 
 class Distill(Step, frozen=True, kw_only=True):
     """
-    A student made of some of the teacher's layers learns the teacher's answers and hidden states
-    (Sanh et al. 2019, Jiao et al. 2020) on the teacher's training text and on text without gold.
+    A student of some of the teacher's layers, perhaps narrower, learns the teacher's answers and
+    hidden states (Sanh et al. 2019, Jiao et al. 2020) on its training text and on text without
+    gold. Of an encoder without a head it learns the hidden states alone: for any task.
 
-    layers       of the teacher, from 0, that the student keeps and whose output it imitates
+    layers       of the teacher, from 0, whose output the student's imitate; it begins as them
     transfer     how many texts without gold are added to the training texts
     temperature  by which both networks' logits are divided before they are compared
     soft         weight of the teacher's answers; gold labels have what is left to 1
     hidden       weight of the hidden states' mean squared error
+    attention    weight of the attention maps' divergence; both need as many heads
+    width, heads, inner
+                 of the student where they are not the teacher's: a narrower one begins with the
+                 principal axes of the teacher's embeddings and fresh layers
+    fresh        begin with fresh layers even where the teacher's would fit
     """
 
     layers: tuple[int, ...]
@@ -102,6 +110,87 @@ class Distill(Step, frozen=True, kw_only=True):
     peak: Rate = 5e-4
     warmup: Share = 0.1
     seed: int = 1
+    version: int = 1
+    attention: float | None = None
+    width: Positive | None = None
+    heads: Positive | None = None
+    inner: Positive | None = None
+    fresh: bool | None = None
+
+
+class Healing(Step, frozen=True, kw_only=True):
+    """
+    What a transform that hurts may do about it: some epochs on the training text, taught by gold
+    and by the network as it was before.
+
+    epochs  0: none
+    soft    weight of the answers before; gold labels have what is left to 1
+    """
+
+    epochs: Annotated[int, Meta(ge=0)] = 0
+    soft: Share = 0.8
+    batch_tokens: Positive = 4_096
+    peak: Rate = 2e-4
+    warmup: Share = 0.1
+    seed: int = 1
+
+
+class Prune(Healing, frozen=True, kw_only=True):
+    """
+    Unstructured magnitude pruning (Han et al. 2015): the smallest weights of the linear layers
+    become zero, and whatever trains after this leaves them zero. With `epochs` they go gradually
+    (Zhu and Gupta 2017), while the rest heals. Before `Finetune` or after it.
+
+    sparsity    share of the weights that become zero
+    by_layer    that share of every matrix, instead of the smallest of all matrices together
+    embeddings  the word embedding's rows too
+    """
+
+    sparsity: Annotated[float, Meta(gt=0, lt=1)]
+    by_layer: bool = False
+    embeddings: bool = False
+    version: int = 1
+
+
+class PruneStructure(Healing, frozen=True, kw_only=True):
+    """
+    Whole attention heads and feed-forward columns, the least important ones, are taken out: the
+    network is smaller and faster. Importance is the loss's slope along each one's output (Michel
+    et al. 2019, Molchanov et al. 2017) over `texts` training texts.
+
+    heads, columns  share of all heads and of all columns that go; each layer keeps some of both
+    """
+
+    heads: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    columns: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    texts: Positive = 2_000
+    version: int = 1
+
+
+class Factorize(Healing, frozen=True, kw_only=True):
+    """
+    Linear layers as products of smaller ones.
+
+    method     svd: two matrices of rank `bond` (Eckart and Young 1936); mpo: matrix product
+               operators of two cores with bond dimension `bond` (Tomut et al. 2024)
+    bond       of every matrix, or its full one where that is less; None: only the embedding
+    layers     that are factorized; None: all
+    parts      of those layers, by their names in the network; None: all
+    embedding  rank of the word embedding; None: it stays one table
+    """
+
+    method: Literal["svd", "mpo"] = "svd"
+    bond: Positive | None = None
+    layers: tuple[int, ...] | None = None
+    parts: tuple[str, ...] | None = None
+    embedding: Positive | None = None
+    version: int = 1
+
+
+class SkipAttention(Healing, frozen=True, kw_only=True):
+    """The last `last` layers do without attention; what they add to it stays (Tyukin 2024)."""
+
+    last: Positive
     version: int = 1
 
 
