@@ -14,16 +14,21 @@ from functools import singledispatch
 from itertools import accumulate
 from pathlib import Path
 
+from build import chain
 from build.checkpoint import Checkpoint
 from build.steps import (
     Calibrate,
     CountEmbeddings,
     Distill,
     Export,
+    Factorize,
     Finetune,
     Pretrain,
+    Prune,
+    PruneStructure,
     Quantize,
     Restore,
+    SkipAttention,
     Step,
     TrainTokenizer,
 )
@@ -44,8 +49,13 @@ class Kitchen:
 
 
 def cook(start: Checkpoint, steps: Iterable[Step], kitchen: Kitchen) -> Checkpoint:
-    """Apply the steps in turn, from the last one whose work is at hand."""
+    """
+    Apply the steps in turn, from the last one whose work is at hand.
+
+    Raises BuildError before any work where they contradict each other.
+    """
     steps = tuple(steps)
+    chain.check(steps)
     stages = list(accumulate(steps, Checkpoint.after, initial=start))
     done = len(steps)
     while done and not _is_at_hand(stages[done], steps[done:], kitchen):
@@ -124,6 +134,34 @@ def _(step: Distill, source: Path, target: Path, kitchen: Kitchen) -> None:
     from build.distill import distill
 
     distill(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: Prune, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.prune import prune
+
+    prune(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: PruneStructure, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.structure import prune_structure
+
+    prune_structure(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: Factorize, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.factorize import factorize
+
+    factorize(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: SkipAttention, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.attention import skip_attention
+
+    skip_attention(step, source, target, kitchen.corpus, kitchen.device)
 
 
 @apply.register

@@ -38,12 +38,14 @@ def fit(
     title: str,
     weight_decay: float = 0.01,
     clip: float = 1.0,
+    prune: Callable[[int], None] | None = None,
 ) -> None:
     """
     Train `network` in place for `steps` batches; AdamW, linear warm-up and decay, bf16 autocast.
 
     batch   step number -> tensors; must hold `attention_mask`, by which tokens are counted
     resume  a file written every few minutes; if it exists the run continues from it
+    prune   called after each step with its number; without it what was zero stays zero
     """
     network.to(device).train()
     optimizer = torch.optim.AdamW(
@@ -56,6 +58,7 @@ def fit(
     bar = tqdm(
         range(first, steps), initial=first, total=steps, desc=title, unit="step", mininterval=5
     )
+    prune = prune or zeros_kept(network)
     saved = started = time.monotonic()
     tokens = 0
     smooth = None
@@ -68,6 +71,7 @@ def fit(
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
+        prune(step)
         rate.step()
         optimizer.zero_grad(set_to_none=True)
         tokens += int(inputs["attention_mask"].sum())
@@ -78,6 +82,27 @@ def fit(
             _save(resume, network, optimizer, rate, step + 1)
             saved = time.monotonic()
     network.to("cpu").eval()
+
+
+def zeros_kept(network: torch.nn.Module) -> Callable[[int], None]:
+    """
+    Sets back to zero what was exactly zero: pruning holds through all training that follows.
+
+    An embedding's row that is zero as a whole is no pruned one but that of a piece never met.
+    """
+    masks = [
+        (weight, kept)
+        for weight in network.parameters()
+        if weight.dim() > 1
+        and not bool((kept := (weight != 0) | (weight == 0).all(dim=-1, keepdim=True)).all())
+    ]
+
+    def prune(step: int) -> None:
+        with torch.no_grad():
+            for weight, kept in masks:
+                weight.mul_(kept)
+
+    return prune
 
 
 def autocast(device: str) -> AbstractContextManager[Any]:

@@ -1,0 +1,91 @@
+"""
+Some epochs after a transform that hurts: taught by gold, and by the network as it was before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from build import examples, losses, training
+from build.checkpoint import Purpose, read_purpose
+from build.networks import load
+from build.steps import Healing
+from models.encode import Encoder
+
+Prune = Callable[[int], None]
+
+
+def heal(
+    step: Healing,
+    network: Any,
+    source: Path,
+    target: Path,
+    corpus: Path,
+    device: str,
+    *,
+    gradual: Callable[[int], Prune] | None = None,
+) -> None:
+    """
+    Train `network` in place for the step's epochs on its training text; none leave it as it is.
+
+    source   the checkpoint it was made of: its teacher
+    gradual  steps of training there will be -> what prunes after each of them
+    """
+    if not step.epochs:
+        return
+    purpose = read_purpose(source)
+    batch, steps = training_text(step, purpose, source, corpus)
+    teacher = load(source, purpose, attention="sdpa").to(device).requires_grad_(requires_grad=False)
+
+    def loss(student: Any, inputs: training.Batch) -> torch.Tensor:
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        mask = inputs["attention_mask"].bool()
+        given = student(**read).logits
+        with torch.no_grad():
+            wanted = teacher(**read).logits
+        soft = losses.divergence(
+            losses.answers(given, mask), losses.answers(wanted, mask), losses.TEMPERATURE
+        )
+        return step.soft * soft + (1 - step.soft) * losses.gold(given, inputs["labels"])
+
+    torch.manual_seed(step.seed)
+    training.fit(
+        network,
+        batch,
+        loss,
+        steps=steps,
+        peak=step.peak,
+        warmup=step.warmup,
+        device=device,
+        resume=target / "resume.pt",
+        title=f"heal {purpose.task}",
+        prune=gradual(steps) if gradual else None,
+    )
+
+
+def training_text(
+    step: Healing, purpose: Purpose, source: Path, corpus: Path, *, texts: int | None = None
+) -> tuple[Callable[[int], training.Batch], int]:
+    """
+    Batches of the purpose's training text, and how many; `texts` of it where a sample will do.
+
+    Raises DataError where the data has other labels than the checkpoint.
+    """
+    encoder = Encoder(source / "tokenizer.json", purpose.windows)
+    reading = examples.Reading(
+        task=purpose.task,
+        languages=purpose.languages,
+        window=purpose.windows.tokens,
+        batch_tokens=step.batch_tokens,
+        epochs=max(1, step.epochs),
+        seed=step.seed,
+    )
+    draws = examples.gold_of(purpose.labels, reading, corpus, encoder)
+    if texts is not None:
+        draws = random.Random(step.seed).sample(draws, min(texts, len(draws)))
+    return examples.batches(reading, draws, encoder)
