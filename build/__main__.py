@@ -22,18 +22,16 @@ from build import provenance
 from build.checkpoint import Checkpoint
 from build.data import DataError
 from build.errors import BuildError
+from build.prepare import FROM_NOTHING, prepared
 from build.recipes import BASELINES, RECIPES
 from build.run import Kitchen, cook
 from build.steps import (
     Calibrate,
-    CountEmbeddings,
     Distill,
     Export,
     Finetune,
-    Pretrain,
     Quantize,
     Step,
-    TrainTokenizer,
 )
 from models.errors import KadogoError
 from models.spec import Evidence, Input, Task, Variant
@@ -46,12 +44,8 @@ ZOO = Path("models/zoo")
 # Variants that are not the project's own stay out of git.
 STORE = Path("models/store")
 DOCS = Path("docs")
-# What a recipe leaves out when it starts from an encoder of one's own.
-FROM_NOTHING = (TrainTokenizer, CountEmbeddings, Pretrain)
 STOPPED = 130
 FAILED = 2
-# Ogueji et al. 2021 fine-tune their encoders at this rate; small fresh ones bear ten times that.
-BASE_PEAK = 5e-5
 SHAPES = ("afriberta-small", "afriberta-base", "afriberta-large")
 
 
@@ -199,37 +193,6 @@ def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> No
     _publish(checkpoint, order.catalog, trained_here(name, purpose, base=base, parent=parent))
     found = evaluate(order.catalog, [name], order.kitchen.corpus, called=order.split_name)
     _show(found)
-
-
-def prepared(steps: Iterable[Step], *, base: bool, quick: bool) -> tuple[Step, ...]:
-    """The recipe's steps as this run does them: from a given encoder, or as a toy."""
-    if base:
-        kept = (each for each in steps if not isinstance(each, FROM_NOTHING))
-        steps = [_gently(each) for each in kept]
-    return tuple(_quick(step) if quick else step for step in steps)
-
-
-def _gently(step: Step) -> Step:
-    if isinstance(step, Finetune | Distill):
-        return msgspec.structs.replace(step, peak=BASE_PEAK)
-    return step
-
-
-def _quick(step: Step) -> Step:
-    match step:
-        case TrainTokenizer():
-            return msgspec.structs.replace(step, vocabulary=2_000, sentences=20_000)
-        case CountEmbeddings():
-            small = {"layers": 4, "hidden": 64, "heads": 2, "inner": 128, "tokens": 2_000_000}
-            return msgspec.structs.replace(step, **small)
-        case Pretrain():
-            return msgspec.structs.replace(step, tokens=200_000)
-        case Finetune():
-            return msgspec.structs.replace(step, epochs=1)
-        case Distill():
-            return msgspec.structs.replace(step, epochs=1, transfer=5_000)
-        case _:
-            return step
 
 
 def check_data(steps: Iterable[Step], corpus: Path) -> Task:

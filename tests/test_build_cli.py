@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from build import training
-from build.__main__ import main, prepared
+from build.__main__ import main
+from build.prepare import prepared
 from build.publish import write
 from build.recipes import RECIPES
 from build.steps import (
