@@ -505,6 +505,41 @@ def _report(words: Sequence[str]) -> int:
     return 0
 
 
+def _study(words: Sequence[str]) -> int:
+    from build.studies.plan import STUDIES, toy
+
+    parser = argparse.ArgumentParser(
+        prog="python -m build study",
+        description="Make and score the rows of a study, then write its table, picture and page. "
+        "What is done is not done again: a stopped study continues.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(STUDIES))
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--quick", action="store_true", help="toys in minutes, to see it work")
+    parser.add_argument("--split-name", default="test", help="what the evidence calls the split")
+    parser.add_argument("--out", type=Path, help=f"a folder; {DOCS / 'studies'} by default")
+    _add_folders(parser, catalog=ZOO)
+    args = parser.parse_args(words)
+    for name in args.names:
+        _known(name, STUDIES, "study")
+    if args.quick and args.out is None:
+        raise BuildError("give --out FOLDER: a quick study is not for the docs")
+    kitchen = Kitchen(args.data, _device(args.device), args.cache, args.catalog)
+    keep_to_one_corpus(kitchen)
+    _quiet_libraries()
+    from build.studies.run import run
+    from build.studies.write import write
+
+    rows = args.cache / ("quick-studies" if args.quick else "studies")
+    for name in args.names:
+        study = toy(STUDIES[name]) if args.quick else STUDIES[name]
+        found = run(study, kitchen, rows, quick=args.quick, called=args.split_name)
+        for file in write(name, study, found, args.out or DOCS / "studies"):
+            print(file)
+    return 0
+
+
 def _bench(words: Sequence[str]) -> int:
     from build.bench.cli import main as bench
 
@@ -518,6 +553,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "seeds": _seeds,
     "measure": _measure,
     "report": _report,
+    "study": _study,
     "bench": _bench,
 }
 

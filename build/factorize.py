@@ -18,7 +18,6 @@ from build.checkpoint import read_purpose
 from build.errors import BuildError
 from build.healing import heal
 from build.layers import (
-    LINEARS,
     WORDS,
     TensorProduct,
     linears,
@@ -27,7 +26,7 @@ from build.layers import (
     product,
 )
 from build.networks import load, save
-from build.steps import Factorize
+from build.steps import LINEARS, Factorize
 
 
 def factorize(step: Factorize, source: Path, target: Path, corpus: Path, device: str) -> None:

@@ -14,15 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# Of a layer, by their names in the network.
-LINEARS = (
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
-)
+from build.steps import LINEARS
+
 WORDS = "embeddings.word_embeddings"
 
 Shapes = Mapping[str, Sequence[int]]

@@ -97,15 +97,16 @@ def errors(texts: Sequence[GoldenText], answers: Sequence[Answer]) -> Errors:
 
 
 def overview(groups: dict[Task, list[Variant]]) -> str:
-    return _render(PAGE, groups=groups)
+    return render(PAGE, groups=groups)
 
 
 def card(variants: Sequence[Variant], errors: Errors) -> str:
     """The model card (Mitchell et al. 2019) of one task; the baseline comes first."""
-    return _render(card_name(variants[0].task), variants=variants, errors=errors)
+    return render(card_name(variants[0].task), variants=variants, errors=errors)
 
 
-def _render(name: str, **values: object) -> str:
+def render(page: str, /, **values: object) -> str:
+    """A page of `pages/`, filled in."""
     pages = Environment(
         loader=FileSystemLoader(PAGES),
         undefined=StrictUndefined,
@@ -116,7 +117,7 @@ def _render(name: str, **values: object) -> str:
     )
     pages.filters |= {"span": _span, "hundredths": _hundredths, "signed": _signed}
     pages.globals |= {"Input": Input, "Task": Task, "picture": picture, "card_name": card_name}
-    return pages.get_template(name).render(**values)
+    return pages.get_template(page).render(**values)
 
 
 def _write(file: Path, text: str) -> Path:

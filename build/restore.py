@@ -89,7 +89,8 @@ def named_weights(graph: GraphProto) -> Arrays:
     The weights by their names in torch.
 
     Tracing keeps the names of vectors and embeddings; a matrix that was turned for its product is
-    named by the bias that is added to it.
+    named by the bias that is added to it. Norms are told by their order, for those that are equal
+    to the last bit, as fresh ones are, became one tensor.
     """
     stored = constants(graph)
     arrays = {name: numpy_helper.to_array(tensor) for name, tensor in stored.items()}
@@ -97,8 +98,18 @@ def named_weights(graph: GraphProto) -> Arrays:
         name.removeprefix(ROOT): array for name, array in arrays.items() if name.startswith(ROOT)
     }
     named |= {name: arrays[value].T for name, value in _matrices(graph)}
+    named |= {name: arrays[value] for name, value in _norms(graph)}
     (types,) = [array for array in arrays.values() if array.ndim == 3]
     return named | {TYPES: types[0]}
+
+
+def _norms(graph: GraphProto) -> Iterator[tuple[str, str]]:
+    """(name in torch, name in the graph) of each norm's weight and bias: a layer has two."""
+    nodes = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    for number, node in enumerate(nodes):
+        place = f"{LAYERS}{(number - 1) // 2}.{'attention.' if number % 2 else ''}output"
+        name = f"{place if number else 'roberta.embeddings'}.LayerNorm"
+        yield from zip((f"{name}.weight", f"{name}.bias"), node.input[1:], strict=True)
 
 
 def _matrices(graph: GraphProto) -> Iterator[tuple[str, str]]:

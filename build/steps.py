@@ -20,6 +20,17 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
 
 
+# The linear layers of a layer, by their names in the network.
+LINEARS = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+
+
 class Step(msgspec.Struct, frozen=True):
     """One transform: a checkpoint folder in, a checkpoint folder out."""
 

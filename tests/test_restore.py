@@ -9,8 +9,8 @@ import torch
 
 from build.checkpoint import Checkpoint, read_purpose
 from build.errors import BuildError
-from build.export import round_to_half
-from build.networks import AUTO
+from build.export import export, round_to_half
+from build.networks import AUTO, save
 from build.publish import Title, publish
 from build.restore import restore
 from build.run import Kitchen, cook
@@ -40,6 +40,22 @@ def test_what_was_exported_comes_back_weight_by_weight(
     assert found.config.layer_norm_eps == pytest.approx(wanted.config.layer_norm_eps)
     assert found.config.id2label == wanted.config.id2label
     assert read_purpose(tmp_path) == read_purpose(finetuned(task))
+
+
+def test_norms_that_are_equal_come_back_each_by_itself(tmp_path: Path) -> None:
+    """As in a network that has just begun: exporting keeps one tensor of those that are equal."""
+    net, source, graph, target = network(Task.NER), *(tmp_path / name for name in "abc")
+    for folder in (source, graph, target):
+        folder.mkdir()
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if "LayerNorm" in name:
+                weight.fill_(1.0 if "weight" in name else 0.0)
+    save(net, finetuned(Task.NER), source)
+    export(Export(), source, graph)
+    restore(Restore(), graph, target)
+    found = AUTO[Task.NER].from_pretrained(target).state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in net.state_dict().items())
 
 
 def test_a_quantized_graph_is_refused(tmp_path: Path) -> None:

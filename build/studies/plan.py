@@ -1,0 +1,237 @@
+"""
+The studies as data: what is varied, and by which steps each row is made.
+
+Knows nothing of how a row is made, scored or drawn. A row is a recipe whose end is what is studied;
+where it begins at the published baseline, that is taken from the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+import msgspec
+
+from build.recipes import ENCODER, NER_LANGUAGES, RECIPES
+from build.steps import (
+    LINEARS,
+    Calibrate,
+    Distill,
+    Export,
+    Factorize,
+    Finetune,
+    Prune,
+    PruneStructure,
+    Restore,
+    SkipAttention,
+    Step,
+)
+from models.spec import Task
+
+BASE = "ner-base"
+EXPORT = Export(weights="float16")
+DEPTH = 4
+HEALED = 1  # epochs
+TOY_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """
+    One variant of a study.
+
+    name   of the variant, unique over all studies
+    at     column -> where it stands: the table's columns and the picture's axes
+    steps  all of them, from nothing
+    """
+
+    name: str
+    at: Mapping[str, float | str]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """
+    along  the column that is drawn from left to right
+    apart  the column whose values are drawn as lines of their own
+    """
+
+    title: str
+    along: str
+    apart: str
+    rows: tuple[Row, ...]
+
+
+def toy(study: Study) -> Study:
+    """The first rows of the first lines: enough to see that it works."""
+    firsts: dict[float | str, Row] = {}
+    for row in study.rows:
+        firsts.setdefault(row.at[study.apart], row)
+    return replace(study, rows=tuple(firsts.values())[:TOY_ROWS])
+
+
+def from_baseline(*steps: Step) -> tuple[Step, ...]:
+    """The published baseline, changed and exported as it was itself."""
+    return (*RECIPES[BASE], Restore(), *steps, EXPORT)
+
+
+# --- distillation -----------------------------------------------------------------------------
+
+# A fraction of the published student's schooling: depths and widths are compared with each other.
+SCHOOL = Distill(layers=(DEPTH - 1,), epochs=1, transfer=10_000)
+DEPTHS: dict[int, tuple[int, ...]] = {1: (3,), 2: (1, 3), 3: (0, 1, 3)}
+# Heads of 64, as the teacher's.
+WIDTHS: dict[int, Mapping[str, int]] = {
+    384: {},
+    256: {"width": 256, "heads": 4, "inner": 1024},
+    128: {"width": 128, "heads": 2, "inner": 512},
+}
+
+
+def _student(depth: int, width: int) -> Row:
+    step = msgspec.structs.replace(SCHOOL, layers=DEPTHS[depth], **WIDTHS[width])
+    return Row(
+        name=f"distilled-{depth}x{width}",
+        at={"layers": depth, "width": width},
+        steps=from_baseline(step),
+    )
+
+
+DISTILLATION = Study(
+    title="Distillation: layers and width",
+    along="layers",
+    apart="width",
+    rows=tuple(_student(depth, width) for width, depth in product(WIDTHS, DEPTHS)),
+)
+
+# --- pruning ----------------------------------------------------------------------------------
+
+SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+# A third of the baseline's fine-tuning, the dense control's too.
+SHORT = Finetune(task=Task.NER, languages=NER_LANGUAGES, epochs=2)
+
+
+def _pruned(sparsity: float, how: str) -> Row:
+    step = Prune(sparsity=sparsity)
+    steps = {
+        "after, at once": from_baseline(step),
+        "after, gradually": from_baseline(msgspec.structs.replace(step, epochs=HEALED)),
+        "before": (*ENCODER, step, SHORT, Calibrate(), EXPORT),
+    }[how]
+    name = f"pruned-{how.replace(', ', '-').replace(' ', '-')}-{100 * sparsity:.0f}"
+    return Row(name=name, at={"sparsity": sparsity, "pruned": how}, steps=steps)
+
+
+PRUNING = Study(
+    title="Unstructured pruning: how many zeros, and when",
+    along="sparsity",
+    apart="pruned",
+    rows=(
+        *(_pruned(each, "after, at once") for each in SPARSITIES),
+        *(_pruned(each, "after, gradually") for each in (0.5, 0.7, 0.9, 0.95)),
+        Row(
+            name="pruned-before-0",
+            at={"sparsity": 0, "pruned": "before"},
+            steps=(*ENCODER, SHORT, Calibrate(), EXPORT),
+        ),
+        *(_pruned(each, "before") for each in (0.5, 0.7, 0.9, 0.95)),
+    ),
+)
+
+
+def _cut(heads: float, columns: float, epochs: int) -> Row:
+    healed = "healed" if epochs else "at once"
+    what = "heads" if heads else "columns"
+    share = heads or columns
+    return Row(
+        name=f"cut-{what}-{100 * share:.0f}-{healed.replace(' ', '-')}",
+        at={"share": share, "cut": f"{what}, {healed}"},
+        steps=from_baseline(PruneStructure(heads=heads, columns=columns, epochs=epochs)),
+    )
+
+
+STRUCTURE = Study(
+    title="Structured pruning: heads and feed-forward columns",
+    along="share",
+    apart="cut",
+    rows=(
+        *(_cut(share, 0, epochs) for epochs in (0, HEALED) for share in (0.25, 0.5, 0.75)),
+        *(_cut(0, share, epochs) for epochs in (0, HEALED) for share in (0.25, 0.5, 0.75)),
+    ),
+)
+
+# --- factors ----------------------------------------------------------------------------------
+
+BONDS = {"svd": (192, 128, 96, 64, 32), "mpo": (192, 128, 96, 64, 32)}
+
+
+def _factored(method: str, bond: int, epochs: int) -> Row:
+    step = Factorize(method=method, bond=bond, epochs=epochs)  # type: ignore[arg-type]
+    healed = ", healed" if epochs else ""
+    return Row(
+        name=f"{method}-{bond}{'-healed' if epochs else ''}",
+        at={"bond": bond, "factors": f"{method}{healed}"},
+        steps=from_baseline(step),
+    )
+
+
+FACTORIZE = Study(
+    title="Factored layers: bond dimension",
+    along="bond",
+    apart="factors",
+    rows=(
+        *(_factored(method, bond, 0) for method, bonds in BONDS.items() for bond in bonds),
+        *(_factored("svd", bond, HEALED) for bond in (128, 64, 32)),
+        *(
+            Row(
+                name=f"embedding-{rank}",
+                at={"bond": rank, "factors": "embedding alone"},
+                steps=from_baseline(Factorize(embedding=rank)),
+            )
+            for rank in (192, 128, 96, 64, 32)
+        ),
+    ),
+)
+
+# Low enough to hurt, so that parts differ.
+PROBE = 32
+SENSITIVITY = Study(
+    title="Which layer bears factors: one at a time",
+    along="layer",
+    apart="part",
+    rows=tuple(
+        Row(
+            name=f"svd-{PROBE}-layer-{layer}-{part.replace('.', '-')}",
+            at={"layer": layer, "part": part},
+            steps=from_baseline(Factorize(bond=PROBE, layers=(layer,), parts=(part,))),
+        )
+        for part, layer in product(LINEARS, range(DEPTH))
+    ),
+)
+
+# --- attention --------------------------------------------------------------------------------
+
+ATTENTION = Study(
+    title="Skipping attention in the last layers",
+    along="skipped",
+    apart="training",
+    rows=tuple(
+        Row(
+            name=f"skipped-{last}{'-healed' if epochs else ''}",
+            at={"skipped": last, "training": "healed" if epochs else "none"},
+            steps=from_baseline(SkipAttention(last=last, epochs=epochs)),
+        )
+        for epochs, last in product((0, HEALED), range(1, DEPTH + 1))
+    ),
+)
+
+STUDIES: dict[str, Study] = {
+    "distillation": DISTILLATION,
+    "pruning": PRUNING,
+    "structure": STRUCTURE,
+    "factorize": FACTORIZE,
+    "sensitivity": SENSITIVITY,
+    "attention": ATTENTION,
+}

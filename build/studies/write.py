@@ -1,0 +1,148 @@
+"""
+A study for people: a table as CSV and Markdown, a picture, and what was seen in it.
+
+Figures come from manifests alone; what was seen is written by hand in `build/pages/studies/`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from build.chart import COLOURS, MARKERS
+from build.report import render
+from build.studies.plan import Study
+from models.pipeline import TOKENIZER
+from models.spec import Input, Interval, Scores, Variant
+
+MACRO = "macro"
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A row of the table: the variant, where it stands, how much smaller it is."""
+
+    variant: Variant
+    at: Mapping[str, float | str]
+    smaller: float
+
+    @property
+    def f1(self) -> Scores:
+        assert self.variant.evidence
+        return self.variant.evidence.quality["f1"][Input.RAW]
+
+    @property
+    def apart(self) -> Scores:
+        """Minus the baseline, paired."""
+        assert self.variant.evidence
+        return self.variant.evidence.difference["f1"][Input.RAW]
+
+    @property
+    def worst(self) -> tuple[str, Interval]:
+        """The language that lost most."""
+        return min(self.apart.languages.items(), key=lambda each: each[1].mean)
+
+
+def write(name: str, study: Study, variants: Sequence[Variant], out: Path) -> list[Path]:
+    """Write NAME.csv, NAME.svg and NAME.md into `out`; the baseline comes first. The files."""
+    baseline, *others = variants
+    whole = float_bytes(baseline)
+    found = [
+        Found(variant=each, at=row.at, smaller=whole / each.bytes)
+        for each, row in zip(others, study.rows, strict=True)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"{name}.{ending}" for ending in ("csv", "svg", "md")]
+    table(found, files[0])
+    draw(study, baseline, found, files[1])
+    page = render("study.md", name=name, study=study, baseline=baseline, found=found)
+    files[2].write_text(page, encoding="utf-8")
+    return files
+
+
+def float_bytes(baseline: Variant) -> int:
+    """Of the baseline exported at 32 bits: what sizes are compared with."""
+    return baseline.parameters * FLOAT_BYTES + baseline.files[TOKENIZER].bytes
+
+
+def table(found: Sequence[Found], file: Path) -> None:
+    """A line for each row and language, and for the mean of all languages."""
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        of = ("n", "mean", "low", "high")
+        head = ["variant", *found[0].at, "language", *(f"f1_{each}" for each in of)]
+        head += [f"minus_baseline_{each}" for each in of[1:]]
+        writer.writerow([*head, "bytes", "parameters", "sparsity", "split", "commit"])
+        for row in found:
+            evidence = row.variant.evidence
+            assert evidence
+            size = (row.variant.bytes, row.variant.parameters, f"{row.variant.sparsity:.4f}")
+            scores, apart = _by_language(row.f1), _by_language(row.apart)
+            for language, f1 in scores.items():
+                figures = [f"{each:.4f}" for each in (f1.mean, f1.low, f1.high)]
+                minus = apart[language]
+                figures += [f"{each:.4f}" for each in (minus.mean, minus.low, minus.high)]
+                where = [row.variant.name, *row.at.values(), language, f1.n]
+                writer.writerow([*where, *figures, *size, evidence.split, evidence.commit])
+
+
+def draw(study: Study, baseline: Variant, found: Sequence[Found], file: Path) -> None:
+    """Macro F1 on raw text with its interval along the study's column; languages thin behind."""
+    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7.5, 4.2))
+        axes = figure.subplots()
+        lines = list(
+            dict.fromkeys(str(row.at[study.apart]) if study.apart else "" for row in found)
+        )
+        for place, line in enumerate(lines):
+            rows = [row for row in found if not study.apart or str(row.at[study.apart]) == line]
+            rows.sort(key=lambda row: row.at[study.along])
+            x = [row.at[study.along] for row in rows]
+            colour = COLOURS[(place + 1) % len(COLOURS)]
+            for language in rows[0].f1.languages:
+                some = [row.f1.languages[language].mean for row in rows]
+                axes.plot(x, some, color=colour, linewidth=0.5, alpha=0.25)
+            macro = [row.f1.macro for row in rows]
+            axes.errorbar(
+                x,
+                [each.mean for each in macro],
+                yerr=(
+                    [max(0, each.mean - each.low) for each in macro],
+                    [max(0, each.high - each.mean) for each in macro],
+                ),
+                fmt=f"{MARKERS[place % len(MARKERS)]}-",
+                color=colour,
+                markersize=4,
+                linewidth=1.4,
+                label=line,
+            )
+        assert baseline.evidence
+        f1 = baseline.evidence.quality["f1"][Input.RAW].macro
+        axes.axhspan(f1.low, f1.high, color="#000000", alpha=0.08, linewidth=0)
+        axes.axhline(f1.mean, color="#000000", linewidth=0.8, label=baseline.name)
+        axes.set_xlabel(study.along)
+        axes.set_ylabel("F1, raw text, with 95 % interval")
+        axes.set_ylim(0, 1)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=4, frameon=False)
+        figure.set_layout_engine("constrained")
+        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})
+
+
+def _lines(study: Study, found: Sequence[Found]) -> dict[str, list[Found]]:
+    """What is drawn as a line, from left to right, by what tells it from the others."""
+    lines: dict[str, list[Found]] = {}
+    for row in sorted(found, key=lambda row: row.at[study.along]):
+        lines.setdefault(f"{study.apart} {row.at[study.apart]}", []).append(row)
+    return lines
+
+
+def _by_language(scores: Scores) -> dict[str, Interval]:
+    return {MACRO: scores.macro, **scores.languages}
