@@ -434,16 +434,18 @@ def _published_seed(root: Path, name: str) -> dict[int, float]:
 
 def _with_seed(name: str, seed: int, root: Path, kitchen: Kitchen) -> float:
     """Macro F1 (raw) of the recipe with another seed, its variant kept in the cache alone."""
-    from build.checkpoint import copy_files, filled, read_purpose
+    from build.checkpoint import filled, read_purpose
     from build.evaluate import evaluate
     from build.publish import trained_here
+    from models import stored
+    from models.pipeline import TOKENIZER
 
     steps = reseeded(RECIPES[name], seed)
     start = Checkpoint(kitchen.cache / "start", ())
     # Training a tokenizer twice gives two, and with them other encoders: the published one serves.
     with filled(start.after(steps[0]).folder) as draft:
         if draft:
-            copy_files(root / name, draft, ("tokenizer.json",))
+            (draft / TOKENIZER).write_bytes(stored.read(root / name / TOKENIZER))
     checkpoint = cook(start, steps, kitchen)
     title = trained_here(name, read_purpose(checkpoint.folder), base=None, parent=None)
     trial = kitchen.cache / f"seed-{seed}"

@@ -20,6 +20,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    Pack,
     Pretrain,
     Prune,
     PruneStructure,
@@ -40,6 +41,7 @@ class Stage(StrEnum):
     TRAINED = "a fine-tuned network"
     GRAPH = "an exported graph"
     QUANTIZED = "a quantized graph"
+    PACKED = "a packed graph"
 
 
 class Place(NamedTuple):
@@ -63,6 +65,7 @@ PLACES: dict[type[Step], Place] = {
     Export: Place((Stage.TRAINED,), Stage.GRAPH),
     Restore: Place((Stage.GRAPH,), Stage.TRAINED),
     Quantize: Place((Stage.GRAPH,), Stage.QUANTIZED),
+    Pack: Place((Stage.GRAPH, Stage.QUANTIZED), Stage.PACKED),
 }
 
 

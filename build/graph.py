@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto
 
 from build.checkpoint import PURPOSE, TOKENIZER_FILES, Purpose
+from models import stored
 from models.spec import Task
 
 MODEL = "model.onnx"
@@ -50,6 +51,14 @@ def save(model: ModelProto, folder: Path) -> None:
         location=f"{MODEL}.data",
         all_tensors_to_one_file=True,
     )
+
+
+def load(folder: Path) -> ModelProto:
+    """The model of a folder, packed or not. Raises BrokenVariant where it does not unpack."""
+    file = folder / MODEL
+    if stored.is_packed(file):
+        return onnx.load_model_from_string(stored.read(file))
+    return onnx.load(file)
 
 
 def runner(folder: Path) -> Run:

@@ -23,16 +23,17 @@ from build import provenance
 from build.checkpoint import Checkpoint, Purpose, read_purpose
 from build.errors import BuildError
 from build.golden import golden_texts, steady, unseen
-from build.graph import MODEL, PARITY, Parity
+from build.graph import MODEL, PARITY, Parity, load
 from build.quantize import SCALE
-from models import catalog
+from models import catalog, stored
 from models.catalog import MANIFEST
 from models.pipeline import TOKENIZER, Pipeline
 from models.runtime import SessionOptions
 from models.spec import Evidence, Licence, Runtime, Task, Variant
+from models.stored import PACKED
 from models.weights import census
 
-ONNX_FILES = (MODEL, f"{MODEL}.data", TOKENIZER)
+ONNX_FILES = (MODEL, f"{MODEL}.data", TOKENIZER, f"{MODEL}{PACKED}", f"{TOKENIZER}{PACKED}")
 TORCH_WEIGHTS = "model.safetensors"
 TORCH_FILES = (TORCH_WEIGHTS, "config.json", TOKENIZER)
 
@@ -88,7 +89,7 @@ def _manifest(checkpoint: Checkpoint, folder: Path, title: Title) -> Variant:
     """Copy what serving needs into `folder` and describe it."""
     source = checkpoint.folder
     purpose = read_purpose(source)
-    runtime = Runtime.ONNX if (source / MODEL).is_file() else Runtime.TORCH
+    runtime = Runtime.ONNX if stored.locate(source / MODEL).is_file() else Runtime.TORCH
     for name in ONNX_FILES if runtime is Runtime.ONNX else TORCH_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
@@ -136,7 +137,7 @@ def _first_evidence(source: Path, title: Title) -> Evidence | None:
 
 def onnx_weights(folder: Path) -> Iterator[np.ndarray[Any, Any]]:
     """Every weight of the network as it is stored; the scales of int8 numbers are not weights."""
-    for tensor in onnx.load(folder / MODEL).graph.initializer:
+    for tensor in load(folder).graph.initializer:
         is_weight = tensor.dims and tensor.data_type != onnx.TensorProto.INT64
         if is_weight and not tensor.name.endswith(SCALE):
             yield numpy_helper.to_array(tensor)

@@ -23,6 +23,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    Pack,
     Pretrain,
     Prune,
     PruneStructure,
@@ -190,3 +191,10 @@ def _(step: Quantize, source: Path, target: Path, kitchen: Kitchen) -> None:
     from build.quantize import quantize
 
     quantize(step, source, target)
+
+
+@apply.register
+def _(step: Pack, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.pack import pack
+
+    pack(step, source, target)

@@ -242,6 +242,17 @@ class Quantize(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
+class Pack(Step, frozen=True, kw_only=True):
+    """
+    Graph and tokenizer packed without loss (Mao et al. 2024), unpacked in memory when they load.
+
+    level  of zstd: how long it searches for what repeats
+    """
+
+    level: Annotated[int, Meta(ge=1, le=22)] = 19
+    version: int = 1
+
+
 def _text(value: object) -> str:
     if isinstance(value, tuple):
         return "+".join(str(item) for item in value)

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from models import stored
 from models.encode import Window
 from models.errors import BadSetting, BrokenVariant
 from models.pipeline import Pipeline
@@ -24,6 +25,10 @@ from models.weights import census
 
 MANIFEST = "variant.json"
 SCORE_TOLERANCE = 0.02
+# What a packed file may unpack to: its variant's weights, none of which is wider, and room for the
+# graph or the tokenizer around them.
+WIDEST_WEIGHT = 8
+ROOM = 64 * 2**20
 
 Scored = TypeVar("Scored", Entity, LabelScore)
 
@@ -89,11 +94,12 @@ def open_variant(folder: Path, options: SessionOptions | None = None) -> Pipelin
     """
     Load a variant and check it against its manifest on this very host.
 
-    In turn: the files' hashes, the weights' dtypes, the width of the output, the golden answers.
-    Raises `BrokenVariant` naming the first that differs.
+    In turn: the files' hashes, what packed ones unpack to, the weights' dtypes, the width of the
+    output, the golden answers. Raises `BrokenVariant` naming the first that differs.
     """
     variant = read(folder)
     _check_files(variant, folder)
+    _check_packed(variant, folder)
     _check_weights(variant, folder)
     pipeline = Pipeline.open(variant, folder, options or SessionOptions())
     try:
@@ -148,6 +154,17 @@ def _check_files(variant: Variant, folder: Path) -> None:
             raise BrokenVariant(
                 f"{name} is not the file the manifest describes: {found[name].bytes} bytes with "
                 f"sha256 {found[name].sha256[:12]}, listed {listed.bytes} with {listed.sha256[:12]}"
+            )
+
+
+def _check_packed(variant: Variant, folder: Path) -> None:
+    """Refuse what would fill the memory before any of it is unpacked."""
+    most = sum(variant.weights.values()) * WIDEST_WEIGHT + ROOM
+    for name in variant.files:
+        if name.endswith(stored.PACKED) and (size := stored.declared(folder / name)) > most:
+            raise BrokenVariant(
+                f"{name} would unpack to {size} bytes, more than the weights in the manifest "
+                f"take: at most {most}"
             )
 
 

@@ -1,7 +1,7 @@
 """
 Text in, model inputs out: pieces, where they stand in the caller's string, and windows of them.
 
-Reads `tokenizer.json` and nothing else. Knows nothing of models, tasks or labels.
+Reads `tokenizer.json`, packed or not, and nothing else. Knows nothing of models, tasks or labels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models import stored
 from models.errors import BrokenVariant
 from models.spec import Windows
 
@@ -84,8 +85,11 @@ class Encoder:
 
     def __init__(self, tokenizer_file: Path, windows: Windows) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-            blind = set(_blind_ids(tokenizer_file.read_bytes(), self._tokenizer))
+            content = stored.read(tokenizer_file)
+            self._tokenizer = Tokenizer.from_buffer(content)
+            blind = set(_blind_ids(content, self._tokenizer))
+        except BrokenVariant:
+            raise
         except Exception as error:  # tokenizers raises Exception itself
             raise BrokenVariant(f"{tokenizer_file.name} does not load: {error}") from error
         self._tokenizer.no_truncation()

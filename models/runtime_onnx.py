@@ -1,5 +1,6 @@
 """
-Runs `model.onnx`. The only file that imports onnxruntime; knows nothing of text or labels.
+Runs `model.onnx`, packed or not. The only file that imports onnxruntime; knows nothing of text or
+labels.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from models import stored
 from models.errors import BadSetting, BrokenVariant
 from models.runtime import SessionOptions
 from models.spec import Variant
@@ -29,17 +31,19 @@ class OnnxSession:
 
     def __init__(self, variant: Variant, folder: Path, options: SessionOptions) -> None:
         try:
+            file = folder / MODEL
             self._session = ort.InferenceSession(
-                folder / MODEL,
+                stored.read(file) if stored.is_packed(file) else file,
                 _onnxruntime_options(options),
                 providers=providers(options),
                 disabled_optimizers=_SLOWER,
             )
-        except BadSetting:
+        except (BadSetting, BrokenVariant):
             raise
         except Exception as error:  # onnxruntime's own classes share no closer base
             reason = str(error).strip().partition("\n")[0]
             raise BrokenVariant(f"{MODEL} does not load: {reason}") from error
+        self._session._model_bytes = None  # onnxruntime has its own copy and would keep this one
         self._inputs = {each.name for each in self._session.get_inputs()}
         strange = self._inputs - {"input_ids", "attention_mask", "token_type_ids"}
         if strange or "input_ids" not in self._inputs:

@@ -1,5 +1,5 @@
 """
-Counts the weights of a model file by the dtype they are stored in, without loading them.
+Counts the weights of a model file by the dtype they are stored in, without loading the model.
 
 Reads just enough of ONNX's protobuf and of safetensors to do that; knows nothing of layers.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from models import stored
 from models.errors import BrokenVariant
 from models.spec import Runtime
 
@@ -37,7 +37,8 @@ def census(folder: Path, runtime: Runtime) -> dict[str, int]:
     """
     Elements by stored dtype, of every weight in the folder's model file.
 
-    Raises `BrokenVariant` where the file is missing or not what its name says.
+    A packed file is unpacked and let go. Raises `BrokenVariant` where the file is missing or not
+    what its name says.
     """
     file = folder / ("model.onnx" if runtime is Runtime.ONNX else "model.safetensors")
     tensors = _onnx_tensors if runtime is Runtime.ONNX else _safetensors_tensors
@@ -51,9 +52,7 @@ def census(folder: Path, runtime: Runtime) -> dict[str, int]:
 
 
 def _onnx_tensors(file: Path) -> Iterator[tuple[str, int]]:
-    with file.open("rb") as opened:
-        model = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-    for graph in _submessages(model, _GRAPH):
+    for graph in _submessages(stored.view(file), _GRAPH):
         for tensor in _submessages(graph, _INITIALIZER):
             elements, dtype = 1, 0
             for number, value in _fields(tensor):
