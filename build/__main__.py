@@ -32,6 +32,7 @@ from build.steps import (
     Finetune,
     Quantize,
     Step,
+    TrimVocabulary,
 )
 from models.errors import KadogoError
 from models.spec import Evidence, Input, Task, Variant
@@ -218,7 +219,7 @@ def check_data(steps: Iterable[Step], corpus: Path) -> Task:
 
     trained = set().union(*(labels(language, "train") for language in finetune.languages))
     for language in finetune.languages:
-        if any(isinstance(step, Calibrate) for step in steps):
+        if any(isinstance(step, Calibrate | TrimVocabulary) for step in steps):
             labels(language, "dev")
         if strange := sorted(labels(language, "test") - trained):
             raise DataError(

@@ -29,6 +29,7 @@ from build.steps import (
     SkipAttention,
     Step,
     TrainTokenizer,
+    TrimVocabulary,
 )
 
 
@@ -58,6 +59,7 @@ PLACES: dict[type[Step], Place] = {
     Finetune: Place((Stage.ENCODER,), Stage.TRAINED),
     Distill: Place((Stage.ENCODER, Stage.TRAINED)),
     Prune: Place((Stage.ENCODER, Stage.TRAINED)),
+    TrimVocabulary: Place((Stage.ENCODER, Stage.TRAINED)),
     PruneStructure: Place((Stage.TRAINED,)),
     Factorize: Place((Stage.TRAINED,)),
     SkipAttention: Place((Stage.TRAINED,)),

@@ -166,10 +166,11 @@ def judged(
 def _outcomes(
     variant: Variant, gold: Mapping[Input, Gold], answers: Mapping[Input, Answers]
 ) -> dict[Input, Counts]:
+    """In the variant's languages: a baseline may have answered in more."""
     return {
         form: {
-            language: scoring.outcomes(variant.task, gold[form][language], said, variant.labels)
-            for language, said in each.items()
+            language: scoring.outcomes(variant.task, texts, each[language], variant.labels)
+            for language, texts in gold[form].items()
         }
         for form, each in answers.items()
     }

@@ -32,6 +32,7 @@ from build.steps import (
     SkipAttention,
     Step,
     TrainTokenizer,
+    TrimVocabulary,
 )
 
 
@@ -163,6 +164,13 @@ def _(step: SkipAttention, source: Path, target: Path, kitchen: Kitchen) -> None
     from build.attention import skip_attention
 
     skip_attention(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: TrimVocabulary, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.vocabulary import trim_vocabulary
+
+    trim_vocabulary(step, source, target, kitchen.corpus)
 
 
 @apply.register

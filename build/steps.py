@@ -205,6 +205,20 @@ class SkipAttention(Healing, frozen=True, kw_only=True):
     version: int = 1
 
 
+class TrimVocabulary(Step, frozen=True, kw_only=True):
+    """
+    Only the pieces that some languages need (Abdaoui et al. 2020, Ushio et al. 2023).
+
+    languages  ISO 639-3, some of those that the checkpoint is for; none: all of them
+    pieces     of the new vocabulary at most, specials and single characters included; 0: all that
+               occur in the languages' text
+    """
+
+    languages: tuple[str, ...] = ()
+    pieces: Annotated[int, Meta(ge=0)] = 0
+    version: int = 1
+
+
 class Calibrate(Step, frozen=True, kw_only=True):
     """
     One temperature for all logits (Guo et al. 2017), so that scores say how often they are right.

@@ -127,6 +127,10 @@ class Encoder:
             windows=tuple(self._cut(ids)),
         )
 
+    def pieces(self, ids: Ints) -> list[str]:
+        """What stands in the vocabulary under these ids."""
+        return [str(self._tokenizer.id_to_token(each)) for each in ids.tolist()]
+
     def _cut(self, ids: list[int]) -> Iterator[Window]:
         room = self._windows.tokens - 2
         for start in window_starts(len(ids), room, self._windows.overlap):

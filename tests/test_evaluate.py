@@ -200,6 +200,17 @@ def test_evaluating_writes_scores_and_paired_differences(root: Path, tmp_path: P
     assert str(tmp_path) not in (root / "ner-base" / "variant.json").read_text()
 
 
+def test_a_variant_is_compared_in_its_own_languages(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    base = msgspec.structs.replace(catalog.read(root / "ner-base"), languages=("swa", "hau"))
+    (root / "ner-base" / "variant.json").write_bytes(msgspec.json.encode(base))
+    evaluate.evaluate(root, ["ner-base", "ner-int8"], corpus)
+    assert evidence(root, "ner-base").quality["f1"][Input.RAW].languages.keys() == {"hau", "swa"}
+    int8 = evidence(root, "ner-int8")
+    for table in (int8.quality["f1"], int8.difference["f1"], int8.disagreement):
+        assert table[Input.RAW].languages.keys() == {"hau"}
+
+
 def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     measure.measure(root, ["ner-base"], rounds=2)
