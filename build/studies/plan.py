@@ -223,7 +223,8 @@ ATTENTION = Study(
             at={"skipped": last, "training": "healed" if epochs else "none"},
             steps=from_baseline(SkipAttention(last=last, epochs=epochs)),
         )
-        for epochs, last in product((0, HEALED), range(1, DEPTH + 1))
+        for epochs, lasts in ((0, range(1, DEPTH + 1)), (HEALED, (2, DEPTH)))
+        for last in lasts
     ),
 )
 
