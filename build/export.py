@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,22 +29,38 @@ OPSET = 21
 TOLERANCE = 1e-4
 
 
+class Half(NamedTuple):
+    """A 16-bit number, as torch and ONNX name it."""
+
+    torch: torch.dtype
+    onnx: int
+
+
+# bfloat16 keeps float32's range and 8 bits of precision (Kalamkar et al. 2019), float16 keeps 11.
+HALVES = {
+    "float16": Half(torch.float16, onnx.TensorProto.FLOAT16),
+    "bfloat16": Half(torch.bfloat16, onnx.TensorProto.BFLOAT16),
+}
+
+
 def export(step: Export, source: Path, target: Path) -> None:
     """
     Fill `target` with model.onnx, the tokenizer, task.json and parity.json.
 
-    weights="float16" rounds the weights first: the rounded network is then the model, and what
-    parity is measured against. Raises BuildError where the two differ by more than 1e-4.
+    weights="float16" or "bfloat16" rounds the weights first: the rounded network is then the model,
+    and what parity is measured against. Raises BuildError where the two differ by more than 1e-4.
     """
+    if step.weights != "float32" and step.weights not in HALVES:
+        known = f"float32, {' or '.join(HALVES)}"
+        raise BuildError(f"weights are exported as {known}, not {step.weights}")
     purpose = read_purpose(source)
     network = load(source, purpose)
-    if step.weights == "float16":
-        round_to_half(network)
-    elif step.weights != "float32":
-        raise BuildError(f"weights are exported as float32 or float16, not {step.weights}")
+    half = HALVES.get(step.weights)
+    if half:
+        round_to_half(network, half)
     model = trace(network)
-    if step.weights == "float16":
-        store_as_half(model.graph)
+    if half:
+        store_as_half(model.graph, half)
     save(model, target)
     copy_files(source, target, CARRIED)
     parity = compare(torch_runner(network), runner(target), source, purpose)
@@ -127,26 +143,27 @@ def _plain(graph: GraphProto) -> None:
 # --- 16 bits ----------------------------------------------------------------------------------
 
 
-def round_to_half(network: Any) -> None:
+def round_to_half(network: Any, half: Half = HALVES["float16"]) -> None:
     """Round every weight to the nearest 16-bit number, in place."""
     with torch.no_grad():
         for weight in network.parameters():
-            weight.copy_(weight.half().float())
+            weight.copy_(weight.to(half.torch).float())
 
 
-def store_as_half(graph: GraphProto) -> None:
+def store_as_half(graph: GraphProto, half: Half = HALVES["float16"]) -> None:
     """
     Store every weight that 16 bits hold exactly in 16 bits, each with a Cast back to 32.
 
     onnxruntime folds the casts when it loads, so runs are those of a float32 file.
     """
+    dtype = helper.tensor_dtype_to_np_dtype(half.onnx)
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims:
             continue
         weights = numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
-            halves = weights.astype(np.float16)
+            halves = weights.astype(dtype)
         if not np.array_equal(halves.astype(np.float32), weights):
             continue
         name = tensor.name

@@ -232,7 +232,11 @@ class Calibrate(Step, frozen=True, kw_only=True):
 
 
 class Export(Step, frozen=True, kw_only=True):
-    """To ONNX with dynamic axes. At 16 bits the weights are rounded first, then compared."""
+    """
+    To ONNX with dynamic axes. At 16 bits the weights are rounded first, then compared.
+
+    weights  float32, float16 or bfloat16
+    """
 
     weights: str = "float32"
     version: int = 1

@@ -5,13 +5,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
+from onnx import TensorProto
 
 from build import graph
 from build.checkpoint import read_purpose, write_purpose
 from build.errors import BuildError
-from build.export import export, round_to_half
+from build.export import HALVES, export, round_to_half
 from build.graph import MODEL, PARITY, Parity, compare, operators, runner
 from build.steps import Export
 from models.runtime import SessionOptions
@@ -55,21 +57,23 @@ def test_the_step_records_its_parity(task: Task) -> None:
     assert (1, 2) in parity.batches and any(tokens == 64 for _, tokens in parity.batches)
 
 
-def test_sixteen_bit_weights_are_the_rounded_network() -> None:
+@pytest.mark.parametrize("weights", HALVES)
+def test_sixteen_bit_weights_are_the_rounded_network(weights: str) -> None:
     rounded = network(Task.NER)
-    round_to_half(rounded)
+    round_to_half(rounded, HALVES[weights])
     feed = batch(3, 20)
     with torch.inference_mode():
         tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
         expected = rounded(**tensors).logits.numpy()
-    found = runner(exported(Task.NER, "float16"))(feed)
+    found = runner(exported(Task.NER, weights))(feed)
     assert np.abs(found - expected)[feed["attention_mask"] == 1].max() < 1e-4
 
 
-def test_sixteen_bit_files_store_every_weight_in_sixteen_bits() -> None:
-    stored = census(exported(Task.NER, "float16"), Runtime.ONNX)
+@pytest.mark.parametrize("weights", HALVES)
+def test_sixteen_bit_files_store_every_weight_in_sixteen_bits(weights: str) -> None:
+    stored = census(exported(Task.NER, weights), Runtime.ONNX)
     parameters = sum(weight.numel() for weight in network(Task.NER).parameters())
-    assert stored["float16"] == parameters
+    assert stored[weights] == parameters
     assert stored["float32"] < 10  # scalars of the arithmetic
 
 
@@ -104,8 +108,26 @@ def test_windows_longer_than_the_positions_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_precisions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="float32 or float16, not bfloat16"):
-        export(Export(weights="bfloat16"), finetuned(Task.NER), tmp_path)
+    with pytest.raises(BuildError, match="float32, float16 or bfloat16, not int4"):
+        export(Export(weights="int4"), finetuned(Task.NER), tmp_path)
+
+
+def test_the_halves_differ_and_float16_is_the_nearer() -> None:
+    feed = batch(4, 30)
+    floats, half, brain = (
+        runner(exported(Task.NER, weights))(feed)[feed["attention_mask"] == 1]
+        for weights in ("float32", "float16", "bfloat16")
+    )
+    assert 0 < np.abs(half - floats).mean() < np.abs(brain - floats).mean() < floats.std() / 10
+
+
+def test_sixteen_bit_weights_are_widened_once_when_the_file_is_loaded(tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / MODEL)
+    ort.InferenceSession(exported(Task.NER, "bfloat16") / MODEL, options)
+    kept = onnx.load(tmp_path / MODEL).graph
+    assert not any(tensor.data_type == TensorProto.BFLOAT16 for tensor in kept.initializer)
 
 
 def test_a_graph_that_says_something_else_is_noticed() -> None:

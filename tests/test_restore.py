@@ -9,7 +9,7 @@ import torch
 
 from build.checkpoint import Checkpoint, read_purpose
 from build.errors import BuildError
-from build.export import export, round_to_half
+from build.export import HALVES, export, round_to_half
 from build.networks import AUTO, save
 from build.publish import Title, publish
 from build.restore import restore
@@ -23,7 +23,7 @@ TITLE = Title(
 )
 
 
-@pytest.mark.parametrize("weights", ["float16", "float32"])
+@pytest.mark.parametrize("weights", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("task", list(Task))
 def test_what_was_exported_comes_back_weight_by_weight(
     tmp_path: Path, task: Task, weights: str
@@ -31,8 +31,8 @@ def test_what_was_exported_comes_back_weight_by_weight(
     restore(Restore(), exported(task, weights), tmp_path)
     found = AUTO[task].from_pretrained(tmp_path)
     wanted = network(task)
-    if weights == "float16":
-        round_to_half(wanted)
+    if weights != "float32":
+        round_to_half(wanted, HALVES[weights])
     mine, theirs = found.state_dict(), wanted.state_dict()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
