@@ -17,9 +17,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from build.checkpoint import PURPOSE, TOKENIZER_FILES, Purpose
+from build.checkpoint import PURPOSE, TOKENIZER_FILES, Purpose, read_purpose
+from build.errors import BuildError
 from models import stored
 from models.spec import Task
 
@@ -30,6 +31,7 @@ CARRIED = ("config.json", PURPOSE, *TOKENIZER_FILES)  # what steps on graphs do 
 LARGEST_FILE = 1_900_000_000
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
 # input_ids and attention_mask (batch, tokens) -> logits
 Run = Callable[[Mapping[str, Ints]], NDArray[np.float32]]
 
@@ -110,6 +112,65 @@ def constants(graph: GraphProto) -> dict[str, TensorProto]:
     widened = {node.output[0]: stored[node.input[0]] for node in casts}
     narrow = {node.input[0] for node in casts}
     return {name: tensor for name, tensor in stored.items() if name not in narrow} | widened
+
+
+def constant_matrix(node: NodeProto, weights: Mapping[str, TensorProto]) -> Floats | None:
+    """The constant matrix a node works with: (in, out), or (vocabulary, hidden) of a Gather."""
+    place = {"Gather": 0, "MatMul": 1, "Gemm": 1}.get(node.op_type)
+    tensor = None if place is None else weights.get(node.input[place])
+    if tensor is None or len(tensor.dims) != 2:
+        return None
+    found: Floats = numpy_helper.to_array(tensor).astype(np.float32)
+    if node.op_type == "Gemm" and any(each.name == "transB" and each.i for each in node.attribute):
+        found = found.T
+    return found
+
+
+def makers_of_output(graph: GraphProto) -> set[str]:
+    """What the logits are made of: the last product and its bias."""
+    makers = {node.output[0]: node for node in graph.node}
+    names = {value.name for value in graph.output}
+    return names | {name for output in names for name in makers[output].input}
+
+
+def head(graph: GraphProto) -> set[str]:
+    """The values that come after the last norm: the classifier's, up to the logits."""
+    makers = {node.output[0]: node for node in graph.node}
+    found: set[str] = set()
+    coming = [value.name for value in graph.output]
+    while coming:
+        name = coming.pop()
+        node = makers.get(name)
+        if node is None or node.op_type == "LayerNormalization" or name in found:
+            continue
+        found.add(name)
+        coming.extend(node.input)
+    return found
+
+
+def drop_unused(graph: GraphProto) -> None:
+    """Remove the float weights nobody reads any more, and their casts."""
+    stored = {tensor.name for tensor in graph.initializer}
+    read = {name for node in graph.node for name in node.input}
+    kept = [
+        node
+        for node in graph.node
+        if not (node.op_type == "Cast" and node.input[0] in stored and node.output[0] not in read)
+    ]
+    read = {name for node in kept for name in node.input}
+    weights = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(weights)
+
+
+def quantized_parity(source: Path, target: Path) -> Parity:
+    """What quantizing changed, on top of what exporting did. Raises BuildError."""
+    before = msgspec.json.decode((source / PARITY).read_bytes(), type=Parity)
+    found = compare(runner(source), runner(target), source, read_purpose(source))
+    if not np.isfinite(found.logits):
+        raise BuildError("quantized logits are not finite")
+    return Parity(logits=before.logits + found.logits, batches=found.batches)
 
 
 def operators(file: Path) -> Counter[str]:

@@ -22,9 +22,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from build.checkpoint import copy_files, read_purpose
+from build.checkpoint import copy_files
 from build.errors import BuildError
-from build.graph import CARRIED, MODEL, PARITY, Parity, compare, constants, runner, save
+from build.graph import (
+    CARRIED,
+    MODEL,
+    PARITY,
+    Floats,
+    constant_matrix,
+    constants,
+    drop_unused,
+    makers_of_output,
+    quantized_parity,
+    save,
+)
 from build.steps import Quantize
 
 SCALE = ".scale"  # how the names of scales end
@@ -32,8 +43,6 @@ LARGEST = 127  # -128 is left out: the range is symmetric
 ZERO_POINT = 128  # of activations, which are stored as uint8
 # A row of zeros must not divide by zero; no activation that matters is smaller.
 SMALLEST_ROW = 1e-12
-
-Floats = NDArray[np.float32]
 
 
 def quantize(step: Quantize, source: Path, target: Path) -> None:
@@ -44,7 +53,7 @@ def quantize(step: Quantize, source: Path, target: Path) -> None:
     rewrite(model.graph)
     save(model, target)
     copy_files(source, target, CARRIED)
-    (target / PARITY).write_bytes(msgspec.json.encode(_parity(source, target)))
+    (target / PARITY).write_bytes(msgspec.json.encode(quantized_parity(source, target)))
 
 
 def rewrite(graph: GraphProto) -> None:
@@ -54,7 +63,7 @@ def rewrite(graph: GraphProto) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(scribe.stored)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def by_column(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -76,12 +85,12 @@ class _Scribe:
     def __init__(self, graph: GraphProto) -> None:
         self.stored: list[TensorProto] = []
         self._weights = constants(graph)
-        self._last = _makers_of_output(graph)
+        self._last = makers_of_output(graph)
         self._scaled: dict[str, tuple[str, str]] = {}
         self._known: set[str] = set()
 
     def rewritten(self, node: NodeProto) -> Iterator[NodeProto]:
-        weight = self._matrix(node)
+        weight = constant_matrix(node, self._weights)
         if weight is None or node.output[0] in self._last:
             yield node
         elif node.op_type == "Gather" and node.input[1] == "input_ids":
@@ -97,17 +106,6 @@ class _Scribe:
                 yield helper.make_node("Add", [bare, *bias], [name], name=f"{name}.bias")
         else:
             yield node
-
-    def _matrix(self, node: NodeProto) -> Floats | None:
-        """The constant matrix a node works with: (in, out), or (vocabulary, hidden) of a Gather."""
-        place = {"Gather": 0, "MatMul": 1, "Gemm": 1}.get(node.op_type)
-        tensor = None if place is None else self._weights.get(node.input[place])
-        if tensor is None or len(tensor.dims) != 2:
-            return None
-        weight: Floats = numpy_helper.to_array(tensor).astype(np.float32)
-        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-            weight = weight.T
-        return weight
 
     def _embedding(self, node: NodeProto, weight: Floats) -> Iterator[NodeProto]:
         table, ids = node.input
@@ -169,35 +167,3 @@ class _Scribe:
         if name not in self._known:
             self._known.add(name)
             self.stored.append(numpy_helper.from_array(values, name))
-
-
-def _makers_of_output(graph: GraphProto) -> set[str]:
-    """What the logits are made of: the last product and its bias."""
-    makers = {node.output[0]: node for node in graph.node}
-    names = {value.name for value in graph.output}
-    return names | {name for output in names for name in makers[output].input}
-
-
-def _drop_unused(graph: GraphProto) -> None:
-    """Remove the float weights nobody reads any more, and their casts."""
-    stored = {tensor.name for tensor in graph.initializer}
-    read = {name for node in graph.node for name in node.input}
-    kept = [
-        node
-        for node in graph.node
-        if not (node.op_type == "Cast" and node.input[0] in stored and node.output[0] not in read)
-    ]
-    read = {name for node in kept for name in node.input}
-    weights = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(kept)
-    graph.initializer.extend(weights)
-
-
-def _parity(source: Path, target: Path) -> Parity:
-    """What int8 changed, on top of what exporting did."""
-    before = msgspec.json.decode((source / PARITY).read_bytes(), type=Parity)
-    found = compare(runner(source), runner(target), source, read_purpose(source))
-    if not np.isfinite(found.logits):
-        raise BuildError("quantized logits are not finite")
-    return Parity(logits=before.logits + found.logits, batches=found.batches)
