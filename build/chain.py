@@ -25,6 +25,8 @@ from build.steps import (
     Prune,
     PruneStructure,
     Quantize,
+    QuantizeBlocks,
+    QuantizeStatic,
     Restore,
     SkipAttention,
     Step,
@@ -67,6 +69,8 @@ PLACES: dict[type[Step], Place] = {
     Export: Place((Stage.TRAINED,), Stage.GRAPH),
     Restore: Place((Stage.GRAPH,), Stage.TRAINED),
     Quantize: Place((Stage.GRAPH,), Stage.QUANTIZED),
+    QuantizeBlocks: Place((Stage.GRAPH,), Stage.QUANTIZED),
+    QuantizeStatic: Place((Stage.GRAPH,), Stage.QUANTIZED),
     Pack: Place((Stage.GRAPH, Stage.QUANTIZED), Stage.PACKED),
 }
 

@@ -16,15 +16,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
-from build import provenance
+from build import provenance, weights
 from build.checkpoint import Checkpoint, Purpose, read_purpose
 from build.errors import BuildError
 from build.golden import golden_texts, steady, unseen
 from build.graph import MODEL, PARITY, Parity, load
-from build.quantize import SCALE
 from models import catalog, stored
 from models.catalog import MANIFEST
 from models.pipeline import TOKENIZER, Pipeline
@@ -136,11 +133,8 @@ def _first_evidence(source: Path, title: Title) -> Evidence | None:
 
 
 def onnx_weights(folder: Path) -> Iterator[np.ndarray[Any, Any]]:
-    """Every weight of the network as it is stored; the scales of int8 numbers are not weights."""
-    for tensor in load(folder).graph.initializer:
-        is_weight = tensor.dims and tensor.data_type != onnx.TensorProto.INT64
-        if is_weight and not tensor.name.endswith(SCALE):
-            yield numpy_helper.to_array(tensor)
+    """Every weight of the network as it is stored; scales and zero points are not weights."""
+    return weights.of_graph(load(folder).graph)
 
 
 def torch_weights(folder: Path) -> Iterator[np.ndarray[Any, Any]]:

@@ -97,9 +97,9 @@ def named_weights(graph: GraphProto) -> Arrays:
     named = {
         name.removeprefix(ROOT): array for name, array in arrays.items() if name.startswith(ROOT)
     }
-    named |= {name: arrays[value].T for name, value in _matrices(graph)}
+    named |= {name: arrays[value].T for name, value in _matrices(graph) if value in arrays}
     named |= {name: arrays[value] for name, value in _norms(graph)}
-    (types,) = [array for array in arrays.values() if array.ndim == 3]
+    (types,) = [array for array in arrays.values() if array.shape[:-1] == (1, 1)]
     return named | {TYPES: types[0]}
 
 

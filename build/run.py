@@ -28,6 +28,8 @@ from build.steps import (
     Prune,
     PruneStructure,
     Quantize,
+    QuantizeBlocks,
+    QuantizeStatic,
     Restore,
     SkipAttention,
     Step,
@@ -199,6 +201,20 @@ def _(step: Quantize, source: Path, target: Path, kitchen: Kitchen) -> None:
     from build.quantize import quantize
 
     quantize(step, source, target)
+
+
+@apply.register
+def _(step: QuantizeBlocks, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.quantize_blocks import quantize_blocks
+
+    quantize_blocks(step, source, target)
+
+
+@apply.register
+def _(step: QuantizeStatic, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.quantize_static import quantize_static
+
+    quantize_static(step, source, target, kitchen.corpus)
 
 
 @apply.register

@@ -260,6 +260,36 @@ class Quantize(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
+class QuantizeBlocks(Step, frozen=True, kw_only=True):
+    """
+    Weights alone, in blocks that share a scale and a zero point (Dettmers et al. 2022).
+
+    bits       8 or 4 of a weight
+    block      32, 64 or 128 weights
+    embedding  whether the word embedding is cut into blocks too
+    """
+
+    bits: int = 8
+    block: int = 32
+    embedding: bool = True
+    version: int = 1
+
+
+class QuantizeStatic(Step, frozen=True, kw_only=True):
+    """
+    Static int8: a scale per weight column, and one for all activations of a layer, set on dev text.
+
+    texts    of the dev split that the scales are set on, the same number of each language
+    exclude  groups of operators left in float, of those in build/quantize_static.py; () is the
+             naive way, which leaves little of what the network knew
+    """
+
+    texts: Positive = 500
+    exclude: tuple[str, ...] = ("attention", "softmax", "bias", "residual", "layernorm", "gelu")
+    seed: int = 1
+    version: int = 1
+
+
 class Pack(Step, frozen=True, kw_only=True):
     """
     Graph and tokenizer packed without loss (Mao et al. 2024), unpacked in memory when they load.

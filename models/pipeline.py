@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.batches import cut
 from models.decode import entities, label_scores
-from models.encode import Encoded, Encoder, Window
+from models.encode import Encoded, Encoder, Ints, Window
 from models.runtime import Session, SessionOptions, open_session
 from models.spec import (
     Answer,
@@ -56,15 +56,9 @@ class Pipeline:
 
         NER: (tokens, labels) with the specials' rows. Classification: (labels,).
         """
-        lengths = [len(window.ids) for window in windows]
-        ids = np.full((len(windows), max(lengths)), self.encoder.pad_id, np.int64)
-        mask = np.zeros_like(ids)
-        for row, window in enumerate(windows):
-            ids[row, : lengths[row]] = window.ids
-            mask[row, : lengths[row]] = 1
-        logits = self.session.run(ids, mask)
+        logits = self.session.run(*padded(windows, self.encoder.pad_id))
         if self.variant.task is Task.NER:
-            return [rows[:length] for rows, length in zip(logits, lengths, strict=True)]
+            return [rows[: len(window.ids)] for rows, window in zip(logits, windows, strict=True)]
         return list(logits)
 
     def decode(self, encoded: Encoded, logits: Sequence[Floats], options: Options) -> Answer:
@@ -109,3 +103,14 @@ class Pipeline:
         for group in groups:
             found.update(zip(group, self.run([windows[i] for i in group]), strict=True))
         return [found[index] for index in range(len(windows))]
+
+
+def padded(windows: Sequence[Window], pad_id: int) -> tuple[Ints, Ints]:
+    """Windows as one batch: ids and mask, (windows, longest), filled up on the right."""
+    longest = max(len(window.ids) for window in windows)
+    ids = np.full((len(windows), longest), pad_id, np.int64)
+    mask = np.zeros_like(ids)
+    for row, window in enumerate(windows):
+        ids[row, : len(window.ids)] = window.ids
+        mask[row, : len(window.ids)] = 1
+    return ids, mask

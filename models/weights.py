@@ -37,6 +37,9 @@ def census(folder: Path, runtime: Runtime) -> dict[str, int]:
     """
     Elements by stored dtype, of every weight in the folder's model file.
 
+    An element is what the file calls one: a uint8 of onnxruntime's MatMulNBits may hold two weights
+    of 4 bits. The manifest's `parameters` counts weights; scales and zero points are in here only.
+
     A packed file is unpacked and let go. Raises `BrokenVariant` where the file is missing or not
     what its name says.
     """

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "build": {"build", "models"},
     "loadtest": {"loadtest"},
 }
-HEAVY = {"torch", "transformers", "onnx", "onnxscript", "ray", "locust"}
+HEAVY = {"torch", "transformers", "onnx", "onnxscript", "bitsandbytes", "ray", "locust"}
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -17,6 +17,7 @@ from build.quantize import by_column, by_row, quantize, rewrite
 from build.steps import Quantize
 from models.spec import Runtime, Task
 from models.weights import census
+from tests.company import same_alone_and_in_company
 from tests.tiny_checkpoint import HIDDEN, LAYERS, exported, network, quantized
 
 TASKS = list(Task)
@@ -89,17 +90,7 @@ def test_the_largest_and_smallest_values_do_not_wrap_around() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_text_gets_the_same_logits_alone_and_in_company(task: Task) -> None:
-    run = runner(quantized(task))
-    chance = np.random.default_rng(2)
-    texts = [chance.integers(4, 100, length) for length in (2, 9, 17, 33, 64, 41)]
-    width = 64
-    ids = np.array([[*text, *[1] * (width - len(text))] for text in texts])
-    mask = np.array([[1] * len(text) + [0] * (width - len(text)) for text in texts])
-    together = run({"input_ids": ids, "attention_mask": mask})
-    for text, row in zip(texts, together, strict=True):
-        feed = {"input_ids": text[None], "attention_mask": np.ones_like(text[None])}
-        alone = run(feed)[0]
-        assert np.array_equal(alone, row[: len(text)] if task is Task.NER else row)
+    assert same_alone_and_in_company(quantized(task), task)
 
 
 @pytest.mark.parametrize(
