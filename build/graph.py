@@ -30,6 +30,8 @@ CARRIED = ("config.json", PURPOSE, *TOKENIZER_FILES)  # what steps on graphs do 
 # Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
 LARGEST_FILE = 1_900_000_000
 
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 # input_ids and attention_mask (batch, tokens) -> logits
@@ -64,8 +66,10 @@ def load(folder: Path) -> ModelProto:
 
 
 def runner(folder: Path) -> Run:
-    """Runs `folder/model.onnx` as it is served."""
-    session = ort.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])
+    """Runs `folder/model.onnx` as it is served: on one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
 
     def run(feed: Mapping[str, Ints]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run(["logits"], dict(feed))[0]
@@ -115,10 +119,10 @@ def constants(graph: GraphProto) -> dict[str, TensorProto]:
 
 
 def constant_matrix(node: NodeProto, weights: Mapping[str, TensorProto]) -> Floats | None:
-    """The constant matrix a node works with: (in, out), or (vocabulary, hidden) of a Gather."""
+    """The float matrix a node works with: (in, out), or (vocabulary, hidden) of a Gather."""
     place = {"Gather": 0, "MatMul": 1, "Gemm": 1}.get(node.op_type)
     tensor = None if place is None else weights.get(node.input[place])
-    if tensor is None or len(tensor.dims) != 2:
+    if tensor is None or len(tensor.dims) != 2 or tensor.data_type not in FLOATS:
         return None
     found: Floats = numpy_helper.to_array(tensor).astype(np.float32)
     if node.op_type == "Gemm" and any(each.name == "transB" and each.i for each in node.attribute):

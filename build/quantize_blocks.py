@@ -9,7 +9,9 @@ precision"). Zero points cost a code a block and bring the weights of ner-base a
 Weights alone: activations stay float32. onnxruntime can take int8 ones (accuracy_level=4), but its
 kernels for blocks of 64 and more then add the last odd row of a batch in another order, so that a
 stranger's text would move an answer. Products of float32 rows do not, from two rows on, and every
-text has two: its specials. The head of a classifier sees one row a text, so it stays as it is.
+text has two: its specials. (On one thread a run, as is served. Threads that share a run cut its
+rows by their number, and 8-bit products then differ in the last bit.) The head of a classifier sees
+one row a text, so it stays as it is.
 """
 
 from __future__ import annotations
@@ -148,7 +150,7 @@ class _Scribe:
         weight = constant_matrix(node, self._weights)
         if weight is None or node.output[0] in self._head:
             yield node
-        elif node.op_type == "Gather" and node.input[1] == "input_ids" and self._step.embedding:
+        elif node.op_type == "Gather" and self._step.embedding and _looks_words_up(node):
             yield self._embedding(node, weight)
         elif node.op_type == "MatMul":
             yield self._product(node, weight)
@@ -209,6 +211,12 @@ class _Scribe:
 
     def _store(self, name: str, values: NDArray[Any]) -> None:
         self.stored.append(numpy_helper.from_array(values, name))
+
+
+def _looks_words_up(gather: NodeProto) -> bool:
+    """Not positions; nor the scales of a word embedding that is int8 already."""
+    table, ids = gather.input
+    return ids == "input_ids" and not table.endswith(SCALE)
 
 
 def _rounded_up(exact: Floats) -> NDArray[np.float16]:
