@@ -31,13 +31,19 @@ Table = dict[str, dict[Input, Scores]]
 
 
 def evaluate(
-    root: Path, names: Sequence[str], corpus: Path, *, split: str = "test", called: str = "test"
+    root: Path,
+    names: Sequence[str],
+    corpus: Path,
+    *,
+    split: str = "test",
+    called: str = "test",
+    inputs: Sequence[Input] = tuple(Input),
 ) -> dict[str, Evidence]:
     """
     Score the named variants of a catalog and write what was found into their manifests.
 
-    Each is compared with its parent on the same texts. `called` is how the evidence names the
-    split. Raises BuildError, DataError, BrokenVariant.
+    Each is compared with its parent on the same texts, written in the ways of `inputs`. `called` is
+    how the evidence names the split. Raises BuildError, DataError, BrokenVariant.
     """
     variants = [read(root, name) for name in names]
     for parent in sorted({v.parent for v in variants if v.parent} - {v.name for v in variants}):
@@ -47,7 +53,7 @@ def evaluate(
     def answers(name: str) -> dict[Input, Answers]:
         if name not in answered:
             pipeline = catalog.open_variant(root / name)
-            answered[name] = ask_all(pipeline.variant, pipeline.answer, corpus, split)
+            answered[name] = ask_all(pipeline.variant, pipeline.answer, corpus, split, inputs)
         return answered[name]
 
     found = {}
@@ -67,7 +73,8 @@ def evaluate(
         )
         mine = answers(variant.name)
         base = answers(variant.parent) if variant.parent else {}
-        evidence = judged(evidence, variant, gold(variant, corpus, split), mine, base)
+        wanted = gold(variant, corpus, split, inputs)
+        evidence = judged(evidence, variant, wanted, mine, base)
         write(root / variant.name, msgspec.structs.replace(variant, evidence=evidence))
         found[variant.name] = evidence
     return found
@@ -76,14 +83,13 @@ def evaluate(
 # --- texts and answers ------------------------------------------------------------------------
 
 
-def forms(task: Task) -> tuple[Input, ...]:
-    return tuple(Input) if task is Task.NER else (Input.RAW,)
-
-
-def gold(variant: Variant, corpus: Path, split: str) -> dict[Input, Gold]:
+def gold(
+    variant: Variant, corpus: Path, split: str, inputs: Sequence[Input] = tuple(Input)
+) -> dict[Input, Gold]:
     """The split of each of the variant's languages. Raises DataError, BuildError."""
     found: dict[Input, Gold] = {}
-    for form in forms(variant.task):
+    # Only words that were tagged one by one can be written in two ways.
+    for form in inputs if variant.task is Task.NER else (Input.RAW,):
         texts: dict[str, Sequence[Sentence | Article]] = {}
         for language in variant.languages:
             if variant.task is Task.NER:
@@ -99,10 +105,12 @@ def gold(variant: Variant, corpus: Path, split: str) -> dict[Input, Gold]:
     return found
 
 
-def ask_all(variant: Variant, ask: Ask, corpus: Path, split: str) -> dict[Input, Answers]:
+def ask_all(
+    variant: Variant, ask: Ask, corpus: Path, split: str, inputs: Sequence[Input] = tuple(Input)
+) -> dict[Input, Answers]:
     """What `ask` says to every text of the split."""
     found: dict[Input, Answers] = {}
-    for form, texts in gold(variant, corpus, split).items():
+    for form, texts in gold(variant, corpus, split, inputs).items():
         bar = tqdm(texts.items(), desc=f"{variant.name} {form}", unit="language")
         found[form] = {language: ask([each.text for each in some]) for language, some in bar}
     return found
@@ -201,8 +209,9 @@ def check(variant: Variant, ask: Ask, corpus: Path, split: str) -> tuple[list[st
     evidence = variant.evidence
     if not evidence or not evidence.quality:
         raise BuildError(f"{variant.name} has no scores to compare with: evaluate it first")
-    answers = ask_all(variant, ask, corpus, split)
-    right = _outcomes(variant, gold(variant, corpus, split), answers)
+    inputs = tuple(evidence.quality["f1"])
+    answers = ask_all(variant, ask, corpus, split, inputs)
+    right = _outcomes(variant, gold(variant, corpus, split, inputs), answers)
     outside, count = [], 0
     for name, metric in METRICS[variant.task].items():
         for form, counts in right.items():

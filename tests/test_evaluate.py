@@ -228,6 +228,14 @@ def test_checking_finds_the_figures_that_moved(root: Path, tmp_path: Path) -> No
     assert "was 1.000 [1.000, 1.000]" in outside[0]
 
 
+def test_texts_written_in_one_way_are_checked_in_that_way_alone(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.evaluate(root, ["ner-base"], corpus, inputs=(Input.RAW,))
+    assert evidence(root, "ner-base").quality["f1"].keys() == {Input.RAW}
+    base = catalog.open_variant(root / "ner-base")
+    assert evaluate.check(base.variant, base.answer, corpus, "test") == ([], 2)
+
+
 def test_checking_wants_scores(root: Path, tmp_path: Path) -> None:
     base = catalog.open_variant(root / "ner-base")
     with pytest.raises(BuildError, match="no scores to compare with: evaluate it first"):

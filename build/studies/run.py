@@ -22,7 +22,7 @@ from build.run import Kitchen, cook
 from build.steps import Step
 from build.studies.plan import BASE, Study
 from models.catalog import MANIFEST
-from models.spec import Variant
+from models.spec import Input, Variant
 
 
 def run(
@@ -82,4 +82,5 @@ def _make(
     purpose = read_purpose(checkpoint.folder)
     title = trained_here(name, purpose, base=None, parent=parent)
     publish(checkpoint, root, title)
-    evaluate(root, [name], kitchen.corpus, called=called)
+    # Half the time is scoring, and only raw text is read off.
+    evaluate(root, [name], kitchen.corpus, called=called, inputs=(Input.RAW,))
