@@ -23,9 +23,13 @@ from build.steps import (
     Finetune,
     Prune,
     PruneStructure,
+    Quantize,
+    QuantizeBlocks,
+    QuantizeStatic,
     Restore,
     SkipAttention,
     Step,
+    TrimVocabulary,
 )
 from models.spec import Task
 
@@ -228,6 +232,58 @@ ATTENTION = Study(
     ),
 )
 
+# --- quantization -----------------------------------------------------------------------------
+
+
+def _quantized(name: str, bits: int, how: str, *steps: Step) -> Row:
+    return Row(name=name, at={"bits": bits, "how": how}, steps=(*from_baseline(), *steps))
+
+
+QUANTIZATION = Study(
+    title="Quantization: how many bits, and scaled by what",
+    along="bits",
+    apart="how",
+    rows=(
+        Row(
+            name="bfloat16",
+            at={"bits": 16, "how": "rounded to bfloat16"},
+            steps=(*RECIPES[BASE], Restore(), Export(weights="bfloat16")),
+        ),
+        _quantized("int8-rows", 8, "dynamic, by row", Quantize()),
+        *(
+            _quantized(f"int{bits}-blocks-{block}", bits, f"blocks of {block}", step)
+            for block in (32, 128)
+            for bits in (8, 4)
+            for step in (QuantizeBlocks(bits=bits, block=block),)
+        ),
+        _quantized("int8-static-naive", 8, "static, all of it", QuantizeStatic(exclude=())),
+        _quantized("int8-static", 8, "static, linear layers and embedding", QuantizeStatic()),
+    ),
+)
+
+# --- vocabulary -------------------------------------------------------------------------------
+
+
+def _trimmed(pieces: int, *languages: str) -> Row:
+    kept = "+".join(languages) or "all nine"
+    return Row(
+        name=f"trimmed-{'-'.join(languages) or 'all'}-{pieces}",
+        at={"pieces": pieces, "languages": kept},
+        steps=from_baseline(TrimVocabulary(languages=languages, pieces=pieces)),
+    )
+
+
+VOCABULARY = Study(
+    title="Trimming the vocabulary: how many pieces, for whom",
+    along="pieces",
+    apart="languages",
+    rows=(
+        *(_trimmed(pieces) for pieces in (16_000, 12_000, 8_000, 4_000)),
+        *(_trimmed(pieces, "hau", "swa") for pieces in (8_000, 4_000, 2_000)),
+        *(_trimmed(pieces, "amh") for pieces in (4_000, 2_000)),
+    ),
+)
+
 STUDIES: dict[str, Study] = {
     "distillation": DISTILLATION,
     "pruning": PRUNING,
@@ -235,4 +291,6 @@ STUDIES: dict[str, Study] = {
     "factorize": FACTORIZE,
     "sensitivity": SENSITIVITY,
     "attention": ATTENTION,
+    "quantization": QUANTIZATION,
+    "vocabulary": VOCABULARY,
 }
