@@ -27,7 +27,8 @@ Ask = Callable[[Sequence[str]], Sequence[Answer]]
 # Language -> texts with their gold labels; language -> what was answered.
 Gold = Mapping[str, Sequence[Sentence | Article]]
 Answers = Mapping[str, Sequence[Answer]]
-Table = dict[str, dict[Input, Scores]]
+# By a variant's digest, so that another variant of the same name is asked again.
+Said = dict[str, dict[Input, Answers]]
 
 
 def evaluate(
@@ -38,23 +39,26 @@ def evaluate(
     split: str = "test",
     called: str = "test",
     inputs: Sequence[Input] = tuple(Input),
+    said: Said | None = None,
 ) -> dict[str, Evidence]:
     """
     Score the named variants of a catalog and write what was found into their manifests.
 
     Each is compared with its parent on the same texts, written in the ways of `inputs`. `called` is
-    how the evidence names the split. Raises BuildError, DataError, BrokenVariant.
+    how the evidence names the split. `said` keeps answers from one call to the next, of the same
+    corpus, split and inputs. Raises BuildError, DataError, BrokenVariant.
     """
     variants = [read(root, name) for name in names]
     for parent in sorted({v.parent for v in variants if v.parent} - {v.name for v in variants}):
         read(root, parent)  # missing is said before anything is scored
-    answered: dict[str, dict[Input, Answers]] = {}
+    said = {} if said is None else said
 
     def answers(name: str) -> dict[Input, Answers]:
-        if name not in answered:
+        digest = read(root, name).digest
+        if digest not in said:
             pipeline = catalog.open_variant(root / name)
-            answered[name] = ask_all(pipeline.variant, pipeline.answer, corpus, split, inputs)
-        return answered[name]
+            said[digest] = ask_all(pipeline.variant, pipeline.answer, corpus, split, inputs)
+        return said[digest]
 
     found = {}
     for variant in variants:

@@ -236,6 +236,19 @@ def test_texts_written_in_one_way_are_checked_in_that_way_alone(root: Path, tmp_
     assert evaluate.check(base.variant, base.answer, corpus, "test") == ([], 2)
 
 
+def test_who_has_answered_is_not_asked_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    said: evaluate.Said = {}
+    first = evaluate.evaluate(root, ["ner-int8"], corpus, said=said)
+    digests = {catalog.read(root / name).digest for name in ("ner-base", "ner-int8")}
+    assert said.keys() == digests
+    monkeypatch.setattr(catalog, "open_variant", None)
+    again = evaluate.evaluate(root, ["ner-int8"], corpus, said=said)
+    assert again["ner-int8"].quality == first["ner-int8"].quality
+
+
 def test_checking_wants_scores(root: Path, tmp_path: Path) -> None:
     base = catalog.open_variant(root / "ner-base")
     with pytest.raises(BuildError, match="no scores to compare with: evaluate it first"):

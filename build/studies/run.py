@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from build.checkpoint import Checkpoint, read_purpose
 from build.errors import BuildError
-from build.evaluate import evaluate
+from build.evaluate import Said, evaluate
 from build.prepare import prepared
 from build.publish import publish, read, trained_here
 from build.recipes import RECIPES
@@ -37,11 +37,12 @@ def run(
     Raises BuildError, DataError.
     """
     _baseline(kitchen, root, quick=quick, called=called)
+    said: Said = {}  # the baseline is asked once
     for row in tqdm(study.rows, "rows", unit="row"):
         steps = prepared(row.steps, base=False, quick=quick)
         if not is_judged(root, row.name, steps):
             tqdm.write(f"{row.name}: {', '.join(f'{key} {at}' for key, at in row.at.items())}")
-            _make(row.name, steps, kitchen, root, called=called, parent=BASE)
+            _make(row.name, steps, kitchen, root, called=called, parent=BASE, said=said)
     return [read(root, name) for name in (BASE, *(row.name for row in study.rows))]
 
 
@@ -64,7 +65,7 @@ def _baseline(kitchen: Kitchen, root: Path, *, quick: bool, called: str) -> None
         shutil.rmtree(root / BASE, ignore_errors=True)
         shutil.copytree(published / BASE, root / BASE)
     elif quick:
-        _make(BASE, steps, kitchen, root, called=called, parent=None)
+        _make(BASE, steps, kitchen, root, called=called, parent=None, said={})
     else:
         raise BuildError(f"{published} holds no judged {BASE} of today's recipe: build it first")
 
@@ -77,10 +78,11 @@ def _make(
     *,
     called: str,
     parent: str | None,
+    said: Said,
 ) -> None:
     checkpoint = cook(Checkpoint(kitchen.cache / "start", ()), steps, kitchen)
     purpose = read_purpose(checkpoint.folder)
     title = trained_here(name, purpose, base=None, parent=parent)
     publish(checkpoint, root, title)
     # Half the time is scoring, and only raw text is read off.
-    evaluate(root, [name], kitchen.corpus, called=called, inputs=(Input.RAW,))
+    evaluate(root, [name], kitchen.corpus, called=called, inputs=(Input.RAW,), said=said)
