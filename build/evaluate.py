@@ -27,8 +27,9 @@ Ask = Callable[[Sequence[str]], Sequence[Answer]]
 # Language -> texts with their gold labels; language -> what was answered.
 Gold = Mapping[str, Sequence[Sentence | Article]]
 Answers = Mapping[str, Sequence[Answer]]
-# By a variant's digest, so that another variant of the same name is asked again.
-Said = dict[str, dict[Input, Answers]]
+# By a variant's digest and languages, so that another variant of the same name is asked again, and
+# the same weights meant for other languages too.
+Said = dict[tuple[str, ...], dict[Input, Answers]]
 
 
 def evaluate(
@@ -54,11 +55,12 @@ def evaluate(
     said = {} if said is None else said
 
     def answers(name: str) -> dict[Input, Answers]:
-        digest = read(root, name).digest
-        if digest not in said:
+        variant = read(root, name)
+        key = (variant.digest, *variant.languages)
+        if key not in said:
             pipeline = catalog.open_variant(root / name)
-            said[digest] = ask_all(pipeline.variant, pipeline.answer, corpus, split, inputs)
-        return said[digest]
+            said[key] = ask_all(variant, pipeline.answer, corpus, split, inputs)
+        return said[key]
 
     found = {}
     for variant in variants:

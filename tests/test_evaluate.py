@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from seqeval.metrics import f1_score as seqeval_f1
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score as sklearn_f1
 
-from build import data, evaluate, measure, scoring
+from build import data, evaluate, measure, publish, scoring
 from build.data import Article, DataError, Sentence, Span
 from build.errors import BuildError
 from build.scoring import accuracy, entity_counts, entity_f1, macro_f1, resampled, topic_counts
@@ -242,11 +243,23 @@ def test_who_has_answered_is_not_asked_again(
     corpus = write_corpus(tmp_path / "corpus")
     said: evaluate.Said = {}
     first = evaluate.evaluate(root, ["ner-int8"], corpus, said=said)
-    digests = {catalog.read(root / name).digest for name in ("ner-base", "ner-int8")}
-    assert said.keys() == digests
+    both = [catalog.read(root / name) for name in ("ner-base", "ner-int8")]
+    assert said.keys() == {(each.digest, *each.languages) for each in both}
     monkeypatch.setattr(catalog, "open_variant", None)
     again = evaluate.evaluate(root, ["ner-int8"], corpus, said=said)
     assert again["ner-int8"].quality == first["ner-int8"].quality
+
+
+def test_the_same_weights_for_other_languages_are_asked_anew(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    said: evaluate.Said = {}
+    evaluate.evaluate(root, ["ner-base"], corpus, said=said)
+    shutil.copytree(root / "ner-base", root / "ner-more")
+    here = catalog.read(root / "ner-base")
+    more = msgspec.structs.replace(here, name="ner-more", languages=("hau", "swa"))
+    publish.write(root / "ner-more", more)
+    found = evaluate.evaluate(root, ["ner-more"], corpus, said=said)["ner-more"]
+    assert found.quality["f1"][Input.RAW].languages.keys() == {"hau", "swa"} > set(here.languages)
 
 
 def test_checking_wants_scores(root: Path, tmp_path: Path) -> None:
