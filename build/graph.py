@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from models.spec import Task
 
 MODEL = "model.onnx"
 PARITY = "parity.json"
+SCALE = ".scale"  # how the names of scales end
 CARRIED = ("config.json", PURPOSE, *TOKENIZER_FILES)  # what steps on graphs do not change
 # Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
 LARGEST_FILE = 1_900_000_000
@@ -150,6 +151,15 @@ def head(graph: GraphProto) -> set[str]:
         found.add(name)
         coming.extend(node.input)
     return found
+
+
+def replace(graph: GraphProto, nodes: Iterable[NodeProto], stored: Iterable[TensorProto]) -> None:
+    """Give the graph these nodes instead, and what they read; what nobody reads any more goes."""
+    coming = list(nodes)
+    del graph.node[:]
+    graph.node.extend(coming)
+    graph.initializer.extend(stored)
+    drop_unused(graph)
 
 
 def drop_unused(graph: GraphProto) -> None:

@@ -5,6 +5,9 @@ A scale per weight column, per activation row and per embedding row. A text's ro
 another's, so its answer is the same alone and in company; onnxruntime's own quantizer takes one
 scale for a whole batch, and strangers then move each other's answers.
 
+The embedding, most of a small network's bytes and little of its time, may be cut into blocks of
+4 bits instead.
+
 Processors without VNNI add pairs of uint8 x int8 products in 16 bits, which can overflow
 (microsoft/onnxruntime#14642): models/runtime_onnx.py asks for the exact way there, and the golden
 answers, checked on every host at load, would show it.
@@ -20,25 +23,27 @@ import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from build.blocks import Writer, declare, looks_words_up
 from build.checkpoint import copy_files
 from build.errors import BuildError
 from build.graph import (
     CARRIED,
     MODEL,
     PARITY,
+    SCALE,
     Floats,
     constant_matrix,
     constants,
-    drop_unused,
     makers_of_output,
     quantized_parity,
+    replace,
     save,
 )
 from build.steps import Quantize
 
-SCALE = ".scale"  # how the names of scales end
+EMBEDDING_BLOCK = 32  # weights that share a scale, where the embedding is cut into blocks
 LARGEST = 127  # -128 is left out: the range is symmetric
 ZERO_POINT = 128  # of activations, which are stored as uint8
 # A row of zeros must not divide by zero; no activation that matters is smaller.
@@ -50,20 +55,25 @@ def quantize(step: Quantize, source: Path, target: Path) -> None:
     if step.bits != 8:
         raise BuildError(f"weights are quantized to 8 bits, not {step.bits}")
     model = onnx.load(source / MODEL)
-    rewrite(model.graph)
+    rewrite(model, Writer(step.embedding, EMBEDDING_BLOCK) if step.embedding else None)
     save(model, target)
     copy_files(source, target, CARRIED)
     (target / PARITY).write_bytes(msgspec.json.encode(quantized_parity(source, target)))
 
 
-def rewrite(graph: GraphProto) -> None:
-    """Replace every linear layer but the last, and the word embedding, by int8 ones, in place."""
-    scribe = _Scribe(graph)
-    nodes = [new for node in graph.node for new in scribe.rewritten(node)]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(scribe.stored)
-    drop_unused(graph)
+def rewrite(model: ModelProto, embedding: Writer | None = None) -> None:
+    """
+    Replace every linear layer but the last, and the word embedding, by int8 ones, in place.
+
+    embedding  writes the word embedding in blocks instead
+    """
+    scribe = _Scribe(model.graph, embedding)
+    nodes = [new for node in model.graph.node for new in scribe.rewritten(node)]
+    if embedding:
+        replace(model.graph, [*embedding.casts, *nodes], [*scribe.stored, *embedding.stored])
+        declare(model)
+    else:
+        replace(model.graph, nodes, scribe.stored)
 
 
 def by_column(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -82,8 +92,9 @@ def by_row(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 class _Scribe:
     """Writes the nodes that replace one; remembers what it stored and which rows it scaled."""
 
-    def __init__(self, graph: GraphProto) -> None:
+    def __init__(self, graph: GraphProto, embedding: Writer | None) -> None:
         self.stored: list[TensorProto] = []
+        self._blocks = embedding
         self._weights = constants(graph)
         self._last = makers_of_output(graph)
         self._scaled: dict[str, tuple[str, str]] = {}
@@ -93,8 +104,11 @@ class _Scribe:
         weight = constant_matrix(node, self._weights)
         if weight is None or node.output[0] in self._last:
             yield node
-        elif node.op_type == "Gather" and node.input[1] == "input_ids":
-            yield from self._embedding(node, weight)
+        elif node.op_type == "Gather" and looks_words_up(node):
+            if self._blocks:
+                yield self._blocks.embedding(node, weight)
+            else:
+                yield from self._embedding(node, weight)
         elif node.op_type == "MatMul":
             yield from self._product(node.input[0], node.input[1], weight, node.output[0])
         elif node.op_type == "Gemm":

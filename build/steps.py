@@ -254,10 +254,15 @@ class Restore(Step, frozen=True, kw_only=True):
 
 
 class Quantize(Step, frozen=True, kw_only=True):
-    """Dynamic int8: a scale per weight column, per activation row and per embedding row."""
+    """
+    Dynamic int8: a scale per weight column, per activation row and per embedding row.
+
+    embedding  4: the word embedding in blocks of 4 bits instead
+    """
 
     bits: int = 8
     version: int = 1
+    embedding: Literal[4] | None = None
 
 
 class QuantizeBlocks(Step, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from build.quantize import SCALE
-from build.quantize_blocks import unpack
+from build.blocks import unpack
+from build.graph import SCALE
 
 Numbers = NDArray[Any]
 # Where a node reads its scales and zero points.

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from build.errors import BuildError
 from build.graph import MODEL, operators, runner
+from build.publish import onnx_weights
 from build.quantize import by_column, by_row, quantize, rewrite
 from build.steps import Quantize
 from models.spec import Runtime, Task
@@ -40,7 +41,7 @@ def test_rows_are_columns_turned(weight: np.ndarray) -> None:
     assert np.array_equal(whole, turned.T) and np.array_equal(scales[:, 0], turned_scales)
 
 
-def linear(weight: np.ndarray) -> onnx.GraphProto:
+def linear(weight: np.ndarray) -> onnx.ModelProto:
     """A layer that is rewritten, and the last one, which is not."""
     nodes = [
         helper.make_node("MatMul", ["rows", "weight"], ["hidden"]),
@@ -52,12 +53,12 @@ def linear(weight: np.ndarray) -> onnx.GraphProto:
     ]
     rows = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", weight.shape[0]])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", weight.shape[1]])
-    return helper.make_graph(nodes, "linear", [rows], [logits], initializer=stored)
-
-
-def run(graph: onnx.GraphProto, rows: np.ndarray) -> np.ndarray:
+    graph = helper.make_graph(nodes, "linear", [rows], [logits], initializer=stored)
     opset = [helper.make_opsetid("", 21)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    return helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+
+def run(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
     return ort.InferenceSession(model.SerializeToString()).run(None, {"rows": rows})[0]
 
 
@@ -65,27 +66,27 @@ def run(graph: onnx.GraphProto, rows: np.ndarray) -> np.ndarray:
 @given(arrays(np.float32, (3, 8), elements=st.floats(-50, 50, width=32)))
 def test_products_are_near_the_float_ones_row_by_row(rows: np.ndarray) -> None:
     weight = np.random.default_rng(1).normal(size=(8, 5)).astype(np.float32)
-    graph = linear(weight)
-    rewrite(graph)
-    found = run(graph, rows)
+    model = linear(weight)
+    rewrite(model)
+    found = run(model, rows)
     # Half a step of each activation and each weight, over eight of them.
     largest = np.abs(rows).max(axis=1, keepdims=True)
     bound = 8 * largest * np.abs(weight).max() / 127 * 1.01 + 1e-6
     assert (np.abs(found - rows @ weight) <= bound).all()
-    assert np.array_equal(found[1:2], run(graph, rows[1:2]))
+    assert np.array_equal(found[1:2], run(model, rows[1:2]))
 
 
 def test_a_row_of_zeros_stays_zero() -> None:
-    graph = linear(np.ones((4, 3), np.float32))
-    rewrite(graph)
-    assert np.array_equal(run(graph, np.zeros((2, 4), np.float32)), np.zeros((2, 3)))
+    model = linear(np.ones((4, 3), np.float32))
+    rewrite(model)
+    assert np.array_equal(run(model, np.zeros((2, 4), np.float32)), np.zeros((2, 3)))
 
 
 def test_the_largest_and_smallest_values_do_not_wrap_around() -> None:
-    graph = linear(np.eye(4, dtype=np.float32))
-    rewrite(graph)
+    model = linear(np.eye(4, dtype=np.float32))
+    rewrite(model)
     rows = np.array([[3e4, -3e4, 1e4, 0], [1e-6, -1e-6, 0, 0]], np.float32)
-    assert run(graph, rows) == pytest.approx(rows, rel=0.01)
+    assert run(model, rows) == pytest.approx(rows, rel=0.01)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -131,6 +132,21 @@ def test_the_word_embedding_has_a_scale_a_row() -> None:
     table = numpy_helper.to_array(weights[name]) * scales
     expected = network(Task.NER).roberta.embeddings.word_embeddings.weight.detach().numpy()
     assert np.abs(table - expected).max() <= scales.max() / 2 + 1e-6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_word_embedding_may_be_in_blocks_of_4_bits(tmp_path: Path, task: Task) -> None:
+    quantize(Quantize(embedding=4), exported(task, "float16"), tmp_path)
+    assert same_alone_and_in_company(tmp_path, task)
+    rows, blocks = operators(quantized(task, "float16") / MODEL), operators(tmp_path / MODEL)
+    assert blocks["MatMulInteger"] == rows["MatMulInteger"]
+    assert blocks["GatherBlockQuantized"] == 1 and blocks["Gather"] == rows["Gather"] - 2
+    words = network(task).roberta.embeddings.word_embeddings.weight
+    stored = census(tmp_path, Runtime.ONNX)
+    assert stored["uint4"] == words.numel() + len(words)  # a zero point for 32 weights
+    assert sum(each.size for each in onnx_weights(tmp_path)) == sum(
+        each.numel() for each in network(task).parameters()
+    )
 
 
 def test_other_widths_are_refused(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from build.blocks import BITS, BLOCKS, Blocks, in_blocks, pack, unpack
 from build.checkpoint import Checkpoint, read_purpose
 from build.errors import BuildError
 from build.export import export
 from build.graph import MODEL, PARITY, Parity, operators, runner
 from build.networks import load
 from build.publish import Title, onnx_weights, publish
-from build.quantize_blocks import BITS, BLOCKS, Blocks, in_blocks, pack, quantize_blocks, unpack
+from build.quantize_blocks import quantize_blocks
 from build.restore import restore
 from build.steps import Export, QuantizeBlocks, Restore
 from models.catalog import open_variant
