@@ -17,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-data check format build loadtest bench image lock clean
+.PHONY: help serve test test-data check format build frontier loadtest bench image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,7 +48,10 @@ format: .venv/.test ## format the code and mend what lint can mend
 
 # The commands that read no corpora take no --data.
 build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
-	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure report bench,$(ARGS)),,--data $(DATA))
+	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure report frontier bench,$(ARGS)),,--data $(DATA))
+
+frontier: .venv/.build ## draw quality against bytes and speed: docs/compression.md
+	$(BIN)/python -m build frontier $(ARGS)
 
 loadtest: .venv/.loadtest ## compare the variants of a running server under Locust
 	$(BIN)/python -m loadtest --host http://$(HOST):$(PORT) $(ARGS)

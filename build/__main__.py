@@ -508,6 +508,22 @@ def _report(words: Sequence[str]) -> int:
     return 0
 
 
+def _frontier(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build frontier",
+        description="Draw quality against bytes and speed for every judged and measured variant, "
+        "and say which are dominated.",
+    )
+    parser.add_argument("--catalog", type=Path, default=ZOO)
+    parser.add_argument("--out", type=Path, default=DOCS, help=f"a folder; {DOCS} by default")
+    args = parser.parse_args(words)
+    from build.frontier import frontier
+
+    for file in frontier(args.catalog, args.out):
+        print(file)
+    return 0
+
+
 def _study(words: Sequence[str]) -> int:
     from build.studies.plan import STUDIES, toy
 
@@ -556,6 +572,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "seeds": _seeds,
     "measure": _measure,
     "report": _report,
+    "frontier": _frontier,
     "study": _study,
     "bench": _bench,
 }

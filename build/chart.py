@@ -1,16 +1,21 @@
 """
-F1 by language of several variants, drawn. Knows nothing of files but the one it writes.
+Variants drawn: F1 by language, and against bytes and speed. Knows no files but those it writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from models.spec import Input, Variant
+
+if TYPE_CHECKING:
+    from build.frontier import Point
 
 # Told apart by people who see colours differently (Okabe and Ito 2008).
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -54,6 +59,49 @@ def draw(variants: Sequence[Variant], file: Path) -> None:
     figure.legend(loc="outside upper center", ncols=min(len(variants), 4), frameon=False)
     figure.set_layout_engine("constrained")
     figure.savefig(file, metadata={"Date": None, "Creator": "python -m build report"})
+
+
+def draw_frontier(points: Sequence[Point], dominated: Mapping[str, str], file: Path) -> None:
+    """F1 with its interval against bytes and against tokens/s; dominated variants are grey."""
+    figure = Figure(figsize=(9.5, 4.4))
+    size, speed = figure.subplots(1, 2, sharey=True)
+    for axes, label, place in (
+        (size, "MB, tokenizer included", [each.variant.bytes / 1e6 for each in points]),
+        (speed, "tokens/s, one core", [each.tokens_per_second.mean for each in points]),
+    ):
+        for x, point in zip(place, points, strict=True):
+            colour = "#999999" if point.name in dominated else COLOURS[1]
+            axes.errorbar(
+                x,
+                point.f1.mean,
+                yerr=[[point.f1.mean - point.f1.low], [point.f1.high - point.f1.mean]],
+                fmt="o",
+                color=colour,
+                markersize=5,
+                linewidth=1.2,
+            )
+            axes.annotate(
+                point.name,
+                (x, point.f1.low),
+                xytext=(0, -4),
+                textcoords="offset points",
+                rotation=35,
+                ha="right",
+                va="top",
+                fontsize="x-small",
+                color=colour,
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}" if axes is size else "{x:,.0f}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.2, y=0.35)
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    size.set_ylabel("F1, raw text, with 95 % interval")
+    figure.set_layout_engine("constrained")
+    figure.savefig(file, metadata={"Date": None, "Creator": "python -m build frontier"})
 
 
 def _rows(baseline: Variant) -> list[str]:

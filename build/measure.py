@@ -84,6 +84,7 @@ def _group(root: Path, base: str, names: Sequence[str], rounds: int) -> dict[str
             ratio_to_baseline=_spread(ratios(rates[name], rates[base])),
             load_seconds=_spread([seconds for seconds, _ in loads[name]]),
             resident_bytes=int(np.median([size for _, size in loads[name]])),
+            host=provenance.host(),
         )
         for name in names
     }

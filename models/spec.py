@@ -135,12 +135,14 @@ class Speed(Value, frozen=True, kw_only=True):
     ratio_to_baseline      its quotient by the fp32 baseline of the same run
     load_seconds           from folder to first answer
     resident_bytes         growth of the process by loading the variant and answering
+    host                   that it was measured on; None in older manifests: where the scores were
     """
 
     tokens_per_second: Interval
     ratio_to_baseline: Interval
     load_seconds: Interval
     resident_bytes: int
+    host: str | None = None
 
 
 class Evidence(Value, frozen=True, kw_only=True):

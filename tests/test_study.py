@@ -11,12 +11,12 @@ import torch
 
 from build.__main__ import main
 from build.chain import check
+from build.frontier import float_bytes
 from build.prepare import prepared
 from build.publish import read
 from build.recipes import NER_LANGUAGES
 from build.studies import run as studies
 from build.studies.plan import BASE, STUDIES, toy
-from build.studies.write import float_bytes
 from models import catalog
 from tests.tiny_corpus import write_corpus
 

@@ -15,13 +15,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from build.chart import COLOURS, MARKERS
+from build.frontier import float_bytes
 from build.report import render
 from build.studies.plan import Study
-from models.pipeline import TOKENIZER
 from models.spec import Input, Interval, Scores, Variant
 
 MACRO = "macro"
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +63,6 @@ def write(name: str, study: Study, variants: Sequence[Variant], out: Path) -> li
     page = render("study.md", name=name, study=study, baseline=baseline, found=found)
     files[2].write_text(page, encoding="utf-8")
     return files
-
-
-def float_bytes(baseline: Variant) -> int:
-    """Of the baseline exported at 32 bits: what sizes are compared with."""
-    return baseline.parameters * FLOAT_BYTES + baseline.files[TOKENIZER].bytes
 
 
 def table(found: Sequence[Found], file: Path) -> None:

@@ -1,0 +1,116 @@
+"""Who is on the front, who meets a target, and that the page in docs/ is what the manifests say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from build.__main__ import main
+from build.frontier import TARGETS, Point, Target, dominated, frontier, nearest, points
+from build.report import by_task
+from models import catalog
+from models.spec import File, Input, Interval, Speed, Task, Variant
+
+ROOT = Path(__file__).parent.parent
+ZOO = ROOT / "models" / "zoo"
+NER = catalog.read(ZOO / "ner-int8")
+
+
+def exactly(value: float) -> Interval:
+    return Interval(n=1, mean=value, low=value, high=value)
+
+
+def point(name: str, f1: float, size: int, rate: float) -> Point:
+    return Point(
+        variant=msgspec.structs.replace(
+            NER, name=name, files={"model.onnx": File(sha256="0" * 64, bytes=size)}
+        ),
+        f1=exactly(f1),
+        minus=exactly(f1 - 0.75),
+        smaller=60 / size,
+        faster=exactly(rate / 10),
+        tokens_per_second=exactly(rate),
+    )
+
+
+FEW = st.lists(
+    st.tuples(
+        st.sampled_from([0.6, 0.7, 0.75]), st.integers(1, 4), st.sampled_from([10.0, 20, 80])
+    ),
+    min_size=1,
+    max_size=8,
+).map(lambda rows: [point(f"v-{number}", *row) for number, row in enumerate(rows)])
+
+
+@given(FEW)
+def test_who_is_dominated_is_so_by_somebody_on_the_front(some: list[Point]) -> None:
+    found = dominated(some)
+    named = {each.name: each for each in some}
+    assert found.keys() < named.keys()
+    for loser, winner in found.items():
+        pairs = list(zip(named[winner].good, named[loser].good, strict=True))
+        assert winner not in found
+        assert all(theirs >= mine for theirs, mine in pairs)
+        assert any(theirs > mine for theirs, mine in pairs)
+
+
+@given(FEW)
+def test_nobody_on_the_front_is_beaten_in_all_things(some: list[Point]) -> None:
+    front = [each for each in some if each.name not in dominated(some)]
+    for one in front:
+        for other in front:
+            better = [a > b for a, b in zip(one.good, other.good, strict=True)]
+            assert one.good == other.good or (any(better) and not all(better))
+
+
+def test_a_target_wants_all_three() -> None:
+    some = [point("base", 0.75, 60, 10), point("half", 0.748, 6, 40), point("tiny", 0.71, 2, 200)]
+    assert nearest(Target(0.0, 4, 3), some) == some[0]
+    found = nearest(Target(0.01, 10, 8), some)
+    assert found == some[1] and Target(0.01, 10, 8).share(found) == pytest.approx(0.5)
+    found = nearest(Target(0.05, 30, 20), some)
+    assert found == some[2] and Target(0.05, 30, 20).share(found) == pytest.approx(1)
+    assert nearest(Target(-1, 1, 1), some) is None
+
+
+def test_sizes_are_against_the_baseline_in_floats() -> None:
+    zoo = by_task([catalog.read(file.parent) for file in ZOO.glob("*/variant.json")])
+    base, *others = points(zoo[Task.NER])
+    whole = 4 * base.variant.parameters + base.variant.files["tokenizer.json"].bytes
+    assert base.smaller == whole / base.variant.bytes and base.minus.mean == 0
+    for each in others:
+        assert each.smaller == whole / each.variant.bytes > base.smaller
+        assert each.variant.evidence
+        assert each.minus == each.variant.evidence.difference["f1"][Input.RAW].macro
+
+
+def test_who_was_not_measured_has_no_place() -> None:
+    base = catalog.read(ZOO / "ner-base")
+    evidence = msgspec.structs.replace(NER.evidence, speed=None)
+    blind = msgspec.structs.replace(NER, evidence=evidence)
+    assert [each.name for each in points([base, blind])] == ["ner-base"]
+
+
+def test_the_page_in_docs_is_what_the_manifests_say(tmp_path: Path) -> None:
+    page, *pictures = frontier(ZOO, tmp_path)
+    assert page.read_text() == (ROOT / "docs" / page.name).read_text()
+    variants: list[Variant] = [catalog.read(file.parent) for file in ZOO.glob("*/variant.json")]
+    for each in variants:
+        assert any(each.name in drawn.read_text() for drawn in pictures)
+    assert page.read_text().count("| yes |") + page.read_text().count("| no |") == 2 * len(TARGETS)
+
+
+def test_measurements_say_their_host(tmp_path: Path) -> None:
+    fields = {each.name: each for each in msgspec.structs.fields(Speed)}
+    assert fields["host"].default is None  # manifests written before it are read
+
+
+def test_a_catalog_without_figures_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["frontier", "--catalog", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "no baseline in" in capsys.readouterr().err
