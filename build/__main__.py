@@ -554,7 +554,7 @@ def _study(words: Sequence[str]) -> int:
     for name in args.names:
         study = toy(STUDIES[name]) if args.quick else STUDIES[name]
         found = run(study, kitchen, rows, quick=args.quick, called=args.split_name)
-        for file in write(name, study, found, args.out or DOCS / "studies"):
+        for file in write(name, study, found, rows, args.data, args.out or DOCS / "studies"):
             print(file)
     return 0
 

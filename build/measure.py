@@ -67,7 +67,7 @@ def _bare_evidence(variant: Variant) -> Evidence:
 
 
 def _group(root: Path, base: str, names: Sequence[str], rounds: int) -> dict[str, Speed]:
-    loads = {name: [_load_alone(root / name) for _ in range(LOADS)] for name in names}
+    loads = {name: [load_alone(root / name) for _ in range(LOADS)] for name in names}
     with _one_core():
         options = SessionOptions(threads=1)
         opened = {
@@ -129,7 +129,7 @@ def _one_core() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _load_alone(folder: Path) -> tuple[float, int]:
+def load_alone(folder: Path) -> tuple[float, int]:
     """Seconds and bytes of loading a variant and answering once, in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", "build.measure", str(folder.resolve())],
@@ -145,7 +145,7 @@ def _load_alone(folder: Path) -> tuple[float, int]:
 
 
 def load_here(folder: Path) -> tuple[float, int]:
-    """As `_load_alone`, in this process."""
+    """As `load_alone`, in this process."""
     variant = catalog.read(folder)
     text = golden_texts(variant)[0].text
     import_module(f"models.runtime_{variant.runtime}")  # libraries are not the variant's

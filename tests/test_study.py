@@ -6,17 +6,21 @@ import csv
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from build.__main__ import main
 from build.chain import check
+from build.errors import BuildError
 from build.frontier import float_bytes
 from build.prepare import prepared
-from build.publish import read
+from build.publish import read, write
 from build.recipes import NER_LANGUAGES
+from build.steps import Step
+from build.studies import confidence, storage
 from build.studies import run as studies
-from build.studies.plan import BASE, STUDIES, toy
+from build.studies.plan import BASE, STUDIES, Shown, toy
 from models import catalog
 from tests.tiny_corpus import write_corpus
 
@@ -41,8 +45,10 @@ def words(room: Path, name: str) -> list[str]:
 
 
 def test_rows_have_names_of_their_own_and_can_be_made() -> None:
-    names = [row.name for row in ROWS]
-    assert len(set(names)) == len(names) and BASE not in names
+    steps: dict[str, tuple[Step, ...]] = {}
+    for row in ROWS:
+        assert steps.setdefault(row.name, row.steps) == row.steps
+    assert BASE not in steps
     for row in ROWS:
         check(row.steps)
         check(prepared(row.steps, base=False, quick=True))
@@ -60,20 +66,22 @@ def test_a_quick_study_is_made_and_written_up(
 ) -> None:
     torch.set_num_threads(1)
     assert main(words(room, name)) == 0
-    rows = toy(STUDIES[name]).rows
+    rows, shown = toy(STUDIES[name]).rows, STUDIES[name].shown
     root = room / "cache" / "quick-studies"
     baseline = read(root, BASE)
     page = (room / "out" / f"{name}.md").read_text()
     assert STUDIES[name].title in page and f"({name}.svg)" in page
     with (room / "out" / f"{name}.csv").open() as opened:
         table = list(csv.DictReader(opened))
-    assert {line["variant"] for line in table} == {row.name for row in rows}
-    assert {line["language"] for line in table} == {"macro", *NER_LANGUAGES}
+    named = {row.name for row in rows} | (set() if shown is Shown.F1 else {BASE})
+    assert {line["variant"] for line in table} == named
+    if shown is Shown.F1:
+        assert {line["language"] for line in table} == {"macro", *NER_LANGUAGES}
     for row in rows:
         variant = catalog.open_variant(root / row.name).variant
         assert variant.parent == BASE and variant.evidence and variant.evidence.difference
         smaller = float_bytes(baseline) / variant.bytes
-        assert f"{smaller:.1f} x" in page
+        assert (f"{smaller:.1f} x" if shown is Shown.F1 else f"`{row.name}`") in page
 
 
 def test_what_is_done_is_not_done_again(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +92,34 @@ def test_what_is_done_is_not_done_again(room: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(studies, "_make", never)
     assert main(words(room, "attention")) == 0
+
+
+@pytest.mark.parametrize("name", ["calibration", "entropy"])
+def test_what_is_measured_is_not_measured_again(
+    name: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(words(room, name)) == 0
+    before = (room / "out" / f"{name}.csv").read_text()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(storage, "_of", never)
+    monkeypatch.setattr(confidence, "probabilities", never)
+    assert main(words(room, name)) == 0
+    assert (room / "out" / f"{name}.csv").read_text() == before
+
+
+def test_another_vocabulary_makes_other_decisions(room: Path) -> None:
+    """Its pieces are no other network's: they cannot be compared one by one."""
+    assert main(words(room, "calibration")) == 0
+    root = room / "cache" / "quick-studies"
+    here = read(root, BASE)
+    files = {**here.files, "tokenizer.json": here.files["model.onnx"]}
+    (root / "other").mkdir()
+    write(root / "other", msgspec.structs.replace(here, name="other", files=files))
+    with pytest.raises(BuildError, match="other cuts texts into other pieces than ner-base"):
+        confidence.measure(root, ["other"], room / "corpus")
 
 
 @pytest.mark.parametrize(

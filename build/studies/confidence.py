@@ -2,21 +2,34 @@
 How sure a compressed model is, beside how sure its baseline was (Proskurina et al. 2024).
 
 Decisions are pieces of a text (entities) or texts (topics), with the probabilities of the pipeline
-that serves. Pure functions of probabilities and gold, and one that asks pipelines.
+that serves. Pure functions of probabilities and gold, then what asks pipelines and draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from build.chart import COLOURS, MARKERS
 from build.data import Article, Sentence
+from build.errors import BuildError
+from build.evaluate import gold
 from build.examples import piece_tags
+from build.publish import read
+from build.studies.measured import ALL, Figures, kept
+from build.studies.plan import BASE
+from models import catalog
 from models.decode import merge, sigmoid, softmax
-from models.pipeline import Pipeline
-from models.spec import Task
+from models.pipeline import TOKENIZER, Pipeline
+from models.spec import Input, Task, Variant
 
 BINS = 10
 DECILES = 10
@@ -27,9 +40,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def figures(gold: Ints, mine: Floats, base: Floats) -> dict[str, float]:
+def figures(right_label: Ints, mine: Floats, base: Floats) -> Figures:
     """
-    gold (n,) the right label of each decision; mine and base (n, labels) probabilities.
+    right_label (n,) of each decision; mine and base (n, labels) probabilities.
 
     accuracy        share of decisions that are right
     true_label      mean probability of the right label
@@ -39,18 +52,20 @@ def figures(gold: Ints, mine: Floats, base: Floats) -> dict[str, float]:
     divergence      mean Jensen-Shannon divergence to the baseline, in bits
     flips           share of decisions that are not the baseline's
     flips_1 to _10  the same by how sure the baseline was, from its least sure tenth to its surest
+    flips_surest    of the half it was surest of
     """
-    sure, right = mine.max(axis=1), mine.argmax(axis=1) == gold
+    sure, right = mine.max(axis=1), mine.argmax(axis=1) == right_label
     flipped = mine.argmax(axis=1) != base.argmax(axis=1)
     tenths = np.array_split(np.argsort(base.max(axis=1), kind="stable"), DECILES)
     return {
         "accuracy": float(right.mean()),
-        "true_label": float(mine[np.arange(len(gold)), gold].mean()),
+        "true_label": float(mine[np.arange(len(mine)), right_label].mean()),
         "entropy": float(entropy(mine).mean()),
         "ece": calibration_error(sure, right, np.minimum((sure * BINS).astype(int), BINS - 1)),
         "ace": calibration_error(sure, right, equal_parts(sure)),
         "divergence": float(divergence(mine, base).mean()),
         "flips": float(flipped.mean()),
+        "flips_surest": float(flipped[np.concatenate(tenths[DECILES // 2 :])].mean()),
         **{f"flips_{n}": float(flipped[each].mean()) for n, each in enumerate(tenths, 1)},
     }
 
@@ -78,6 +93,82 @@ def calibration_error(sure: Floats, right: NDArray[np.bool_], parts: Ints) -> fl
     """The mean gap between how sure and how often right, parts weighed by their size."""
     gaps = np.bincount(parts, weights=sure - right)
     return float(np.abs(gaps).sum() / len(sure))
+
+
+# --- of a study -------------------------------------------------------------------------------
+
+
+def measure(root: Path, names: Sequence[str], corpus: Path) -> dict[str, dict[str, Figures]]:
+    """
+    Of each variant on raw test text, by language and of all decisions together; kept beside it.
+
+    Raises BuildError where a variant cuts texts into other pieces than the baseline.
+    """
+    variants = [read(root, name) for name in names]
+    baseline = read(root, BASE)
+    texts = gold(baseline, corpus, "test", (Input.RAW,))[Input.RAW]
+
+    @cache
+    def sure(name: str) -> dict[str, Floats]:
+        pipeline = catalog.open_variant(root / name)
+        bar = tqdm(texts.items(), f"{name}: how sure", unit="language")
+        return {language: probabilities(pipeline, some) for language, some in bar}
+
+    @cache
+    def right() -> dict[str, Ints]:
+        pipeline = catalog.open_variant(root / BASE)
+        return {language: right_labels(pipeline, some) for language, some in texts.items()}
+
+    def found(variant: Variant) -> dict[str, Figures]:
+        if _tokenizer(variant) != _tokenizer(baseline):
+            raise BuildError(f"{variant.name} cuts texts into other pieces than {BASE}: leave it")
+        labels, mine, base = right(), sure(variant.name), sure(BASE)
+        return {
+            ALL: figures(_joined(labels), _joined(mine), _joined(base)),
+            **{name: figures(labels[name], mine[name], base[name]) for name in texts},
+        }
+
+    return {
+        variant.name: kept(root, variant, "confidence", partial(found, variant))
+        for variant in variants
+    }
+
+
+def _joined(by_language: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(list(by_language.values()))
+
+
+def _tokenizer(variant: Variant) -> str:
+    return next(file.sha256 for name, file in variant.files.items() if name.startswith(TOKENIZER))
+
+
+def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
+    """How many decisions are another's, by how sure the baseline was of them."""
+    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7.5, 4.2))
+        axes = figure.subplots()
+        tenths = range(1, DECILES + 1)
+        for place, (name, each) in enumerate(found.items()):
+            axes.plot(
+                tenths,
+                [100 * each[ALL][f"flips_{tenth}"] for tenth in tenths],
+                f"{MARKERS[place % len(MARKERS)]}-",
+                color=COLOURS[place % len(COLOURS)],
+                markersize=4,
+                linewidth=1.2,
+                label=name,
+            )
+        axes.set_yscale("symlog", linthresh=0.01)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:g} %")
+        axes.set_xticks(tenths)
+        axes.set_xlabel("tenth of decisions, from the baseline's least sure to its surest")
+        axes.set_ylabel("decisions that changed")
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+        figure.set_layout_engine("constrained")
+        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})
 
 
 # --- asking -----------------------------------------------------------------------------------

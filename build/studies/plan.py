@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import product
 
 import msgspec
@@ -55,6 +56,14 @@ class Row:
     steps: tuple[Step, ...]
 
 
+class Shown(StrEnum):
+    """What a study shows of its rows."""
+
+    F1 = "f1"
+    CONFIDENCE = "confidence"
+    STORAGE = "storage"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """
@@ -66,6 +75,7 @@ class Study:
     along: str
     apart: str
     rows: tuple[Row, ...]
+    shown: Shown = Shown.F1
 
 
 def toy(study: Study) -> Study:
@@ -284,6 +294,47 @@ VOCABULARY = Study(
     ),
 )
 
+# --- rows of the above, looked at otherwise ---------------------------------------------------
+
+
+def _again(title: str, shown: Shown, *names: str) -> Study:
+    """The named rows of other studies, which need not be made twice."""
+    studies = (DISTILLATION, PRUNING, STRUCTURE, FACTORIZE, ATTENTION, QUANTIZATION, VOCABULARY)
+    rows = {row.name: row for study in studies for row in study.rows}
+    return Study(
+        title=title,
+        along="variant",
+        apart="variant",
+        rows=tuple(replace(rows[name], at={"variant": name}) for name in names),
+        shown=shown,
+    )
+
+
+CALIBRATION = _again(
+    "Confidence: how sure compressed models are, and of what they change their mind",
+    Shown.CONFIDENCE,
+    "int8-rows",
+    "int4-blocks-32",
+    "int8-static",
+    "int8-static-naive",
+    "pruned-after-at-once-50",
+    "svd-128",
+    "skipped-1",
+)
+
+ENTROPY = _again(
+    "Entropy: what stored weights are worth",
+    Shown.STORAGE,
+    "bfloat16",
+    "int8-rows",
+    "int8-static",
+    "int8-blocks-32",
+    "int4-blocks-32",
+    "int4-blocks-128",
+    "pruned-after-at-once-50",
+    "pruned-after-at-once-90",
+)
+
 STUDIES: dict[str, Study] = {
     "distillation": DISTILLATION,
     "pruning": PRUNING,
@@ -293,4 +344,6 @@ STUDIES: dict[str, Study] = {
     "attention": ATTENTION,
     "quantization": QUANTIZATION,
     "vocabulary": VOCABULARY,
+    "calibration": CALIBRATION,
+    "entropy": ENTROPY,
 }

@@ -10,6 +10,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -17,10 +18,14 @@ from matplotlib.figure import Figure
 from build.chart import COLOURS, MARKERS
 from build.frontier import float_bytes
 from build.report import render
-from build.studies.plan import Study
+from build.studies import confidence, storage
+from build.studies.measured import ALL, Figures
+from build.studies.plan import Shown, Study
 from models.spec import Input, Interval, Scores, Variant
 
 MACRO = "macro"
+# What is measured of the rows beyond their scores.
+MEASURED: dict[Shown, Any] = {Shown.CONFIDENCE: confidence, Shown.STORAGE: storage}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +53,59 @@ class Found:
         return min(self.apart.languages.items(), key=lambda each: each[1].mean)
 
 
-def write(name: str, study: Study, variants: Sequence[Variant], out: Path) -> list[Path]:
-    """Write NAME.csv, NAME.svg and NAME.md into `out`; the baseline comes first. The files."""
+def write(
+    name: str, study: Study, variants: Sequence[Variant], root: Path, corpus: Path, out: Path
+) -> list[Path]:
+    """
+    Write NAME.csv, NAME.svg and NAME.md into `out`; the baseline comes first. The files.
+
+    What else a study shows of its variants is measured now, in the catalog `root`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"{name}.{ending}" for ending in ("csv", "svg", "md")]
+    baseline = variants[0]
+    assert baseline.evidence
+    common = {
+        "name": name,
+        "study": study,
+        "baseline": baseline,
+        "split": variants[-1].evidence.split if variants[-1].evidence else "",
+    }
+    found: Any
+    if measured := MEASURED.get(study.shown):
+        figures = measured.measure(root, [each.name for each in variants], corpus)
+        figures_table(figures, files[0])
+        measured.draw(figures, files[1])
+        found = {variant: of[ALL] for variant, of in figures.items()}
+    else:
+        found = scored_rows(study, variants)
+        table(found, files[0])
+        draw(study, baseline, found, files[1])
+    page = render(f"study-{study.shown}.md", found=found, **common)
+    files[2].write_text(page, encoding="utf-8")
+    return files
+
+
+def scored_rows(study: Study, variants: Sequence[Variant]) -> list[Found]:
+    """The rows' scores; the baseline comes first in `variants`."""
     baseline, *others = variants
     whole = float_bytes(baseline)
-    found = [
+    return [
         Found(variant=each, at=row.at, smaller=whole / each.bytes)
         for each, row in zip(others, study.rows, strict=True)
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / f"{name}.{ending}" for ending in ("csv", "svg", "md")]
-    table(found, files[0])
-    draw(study, baseline, found, files[1])
-    page = render("study.md", name=name, study=study, baseline=baseline, found=found)
-    files[2].write_text(page, encoding="utf-8")
-    return files
+
+
+def figures_table(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
+    """A line for each variant and language, and for all languages together."""
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        first = next(iter(found.values()))
+        writer.writerow(["variant", "language", *first[ALL]])
+        for name, by_language in found.items():
+            for language, figures in by_language.items():
+                values = [f"{each:.6g}" for each in figures.values()]
+                writer.writerow([name, language, *values])
 
 
 def table(found: Sequence[Found], file: Path) -> None:

@@ -1,0 +1,93 @@
+"""
+What stored weights are worth, and what packing makes of them: entropy beside bytes and load time.
+
+Load times are of a fresh process each and want a machine at rest. Knows no gold labels.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from build.chart import COLOURS
+from build.entropy import of_folder
+from build.measure import LOADS, load_alone
+from build.pack import PACKABLE
+from build.publish import read
+from build.steps import Pack
+from build.studies.measured import ALL, Figures, kept
+from models import stored
+
+BITS = 8
+BARS = {"stored": "as stored", "packed_bits": "packed with zstd", "entropy": "entropy"}
+
+
+def measure(root: Path, names: Sequence[str], corpus: Path) -> dict[str, dict[str, Figures]]:
+    """
+    stored, entropy, packed_bits  bits a weight: as it lies, in an ideal code, packed with zstd
+    megabytes, packed_megabytes   of graph and tokenizer
+    load_seconds, packed_ ...     from folder to first answer, the median of a few
+    """
+    return {
+        name: kept(root, read(root, name), "storage", partial(_of, root / name)) for name in names
+    }
+
+
+def _of(folder: Path) -> dict[str, Figures]:
+    found = of_folder(folder)
+    plain = {name: (folder / name).stat().st_size for name in PACKABLE}
+    with TemporaryDirectory() as room:
+        packed = Path(room) / folder.name
+        sizes = _packed(folder, packed)
+        slow, fast = (
+            float(np.median([load_alone(each)[0] for _ in range(LOADS)]))
+            for each in (packed, folder)
+        )
+    figures = {
+        "weights": float(found.weights),
+        "stored": found.stored / found.weights,
+        "entropy": found.per_weight,
+        "packed_bits": BITS * sizes[PACKABLE[0]] / found.weights,
+        "megabytes": sum(plain.values()) / 1e6,
+        "packed_megabytes": sum(sizes.values()) / 1e6,
+        "load_seconds": fast,
+        "packed_load_seconds": slow,
+    }
+    return {ALL: figures}
+
+
+def _packed(folder: Path, target: Path) -> dict[str, int]:
+    """The same variant packed, good for loading alone: its manifest still says the plain files."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*PACKABLE))
+    sizes = {}
+    for name in PACKABLE:
+        content = stored.pack((folder / name).read_bytes(), Pack().level)
+        (target / f"{name}{stored.PACKED}").write_bytes(content)
+        sizes[name] = len(content)
+    return sizes
+
+
+def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
+    """A bar each for a weight's bits as stored, packed, and in an ideal code."""
+    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7.5, 0.8 + 0.55 * len(found)))
+        axes = figure.subplots()
+        rows = np.arange(len(found))
+        for place, (key, label) in enumerate(BARS.items()):
+            bits = [each[ALL][key] for each in found.values()]
+            axes.barh(rows + (place - 1) * 0.26, bits, 0.24, color=COLOURS[place + 1], label=label)
+        axes.set_yticks(rows, list(found))
+        axes.invert_yaxis()
+        axes.set_xlabel("bits a weight")
+        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+        figure.set_layout_engine("constrained")
+        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})
