@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from build.steps import (
     Distill,
     Export,
     Finetune,
+    Pack,
     Quantize,
     Step,
     TrimVocabulary,
@@ -293,12 +294,13 @@ def _shape(words: Sequence[str]) -> int:
     parser.add_argument("--task", type=Task, default=Task.NER, choices=list(Task), metavar="TASK")
     parser.add_argument("--out", type=Path, dest="catalog", required=True, metavar="FOLDER")
     parser.add_argument("--name", help="becomes NAME-base and NAME-int8; the shape's by default")
+    parser.add_argument("--like", metavar="RECIPE", help="and NAME-RECIPE, compressed as it is")
     parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json; by default the zoo's")
     parser.add_argument("--cache", type=Path, default=CACHE)
     args = parser.parse_args(words)
     _quiet_libraries()
     from build.publish import Title
-    from build.shapes import DESCRIPTION, LICENCE, random_checkpoint
+    from build.shapes import DESCRIPTION, LICENCE, compressed, random_checkpoint
 
     tokenizer = args.tokenizer or next(iter(sorted(ZOO.glob("*/tokenizer.json"))), None)
     if tokenizer is None or not tokenizer.is_file():
@@ -310,7 +312,15 @@ def _shape(words: Sequence[str]) -> int:
         licence=LICENCE,
         command=f"python -m build shape {args.shape} --task {args.task} --out FOLDER",
     )
+    if args.like:
+        _known(args.like, RECIPES, "recipe")
     _pair(checkpoint, Export(), args, title, golden=False)
+    if args.like:
+        recipe = RECIPES[args.like]
+        graphs = [step for step in recipe if isinstance(step, Export | Quantize | Pack)]
+        made = cook(compressed(checkpoint, recipe), graphs, Kitchen(Path(), "cpu", args.cache))
+        small = replace(title, name=f"{title.name}-{args.like}", parent=f"{title.name}-base")
+        _publish(made, args.catalog, small, golden=False)
     return 0
 
 
@@ -323,8 +333,6 @@ def _pair(
     golden: bool = True,
 ) -> None:
     """NAME-base and NAME-int8 of one checkpoint; nothing is published unless both can be made."""
-    from dataclasses import replace
-
     kitchen = Kitchen(Path(), "cpu", args.cache)
     base = cook(checkpoint, [export], kitchen)
     int8 = cook(base, [Quantize()], kitchen)

@@ -31,6 +31,7 @@ from build.steps import (
     SkipAttention,
     Step,
     TrainTokenizer,
+    TrimPositions,
     TrimVocabulary,
 )
 
@@ -65,6 +66,7 @@ PLACES: dict[type[Step], Place] = {
     PruneStructure: Place((Stage.TRAINED,)),
     Factorize: Place((Stage.TRAINED,)),
     SkipAttention: Place((Stage.TRAINED,)),
+    TrimPositions: Place((Stage.TRAINED,)),
     Calibrate: Place((Stage.TRAINED,)),
     Export: Place((Stage.TRAINED,), Stage.GRAPH),
     Restore: Place((Stage.GRAPH,), Stage.TRAINED),

@@ -34,6 +34,7 @@ from build.steps import (
     SkipAttention,
     Step,
     TrainTokenizer,
+    TrimPositions,
     TrimVocabulary,
 )
 
@@ -173,6 +174,13 @@ def _(step: TrimVocabulary, source: Path, target: Path, kitchen: Kitchen) -> Non
     from build.vocabulary import trim_vocabulary
 
     trim_vocabulary(step, source, target, kitchen.corpus)
+
+
+@apply.register
+def _(step: TrimPositions, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.positions import trim_positions
+
+    trim_positions(step, source, target)
 
 
 @apply.register

@@ -1,5 +1,6 @@
 """
-AfriBERTa's real shapes with random weights: for speed and size, which do not depend on values.
+AfriBERTa's real shapes with random weights, whole or compressed as a recipe compresses: for speed
+and size, which do not depend on values.
 
 Knows nothing of training; nobody should read the answers.
 """
@@ -7,10 +8,12 @@ Knows nothing of training; nobody should read the answers.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
+import msgspec
 import torch
 from transformers import (
     XLMRobertaConfig,
@@ -18,7 +21,27 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
-from build.checkpoint import Checkpoint, Purpose, filled, write_purpose
+from build import factorize, positions, structure
+from build.checkpoint import Checkpoint, Purpose, filled, read_purpose, write_purpose
+from build.distill import shallower
+from build.errors import BuildError
+from build.networks import load, save
+from build.steps import (
+    Calibrate,
+    CountEmbeddings,
+    Distill,
+    Export,
+    Factorize,
+    Finetune,
+    Pack,
+    PruneStructure,
+    Quantize,
+    Restore,
+    Step,
+    TrainTokenizer,
+    TrimPositions,
+    TrimVocabulary,
+)
 from models.spec import Licence, Task, Windows
 
 # Ogueji et al. 2021: layers; the other sizes are those of all three.
@@ -63,6 +86,85 @@ def random_checkpoint(
             purpose = Purpose(task=task, labels=labels, languages=("und",), windows=windows)
             write_purpose(draft, purpose)
     return checkpoint
+
+
+def compressed(checkpoint: Checkpoint, recipe: Iterable[Step]) -> Checkpoint:
+    """
+    The checkpoint with the fractions of layers, pieces, heads, columns and rank that a recipe
+    leaves of its encoder. What its steps would learn is left out.
+
+    Raises BuildError where a step changes a network in another way.
+    """
+    steps = scaled(recipe, *_sizes(checkpoint.folder))
+    made = checkpoint.after(f"Shaped({', '.join(map(str, steps))})")
+    with filled(made.folder) as draft:
+        if draft:
+            purpose = read_purpose(checkpoint.folder)
+            network = load(checkpoint.folder, purpose, attention="sdpa")
+            for step in steps:
+                network = _changed(network, step, purpose)
+            save(network, checkpoint.folder, draft)
+    return made
+
+
+def scaled(recipe: Iterable[Step], layers: int, hidden: int, vocabulary: int) -> tuple[Step, ...]:
+    """
+    The steps of a recipe that change its network's form, for one of other sizes.
+
+    Distill(layers=(1, 3)) of 4 layers  ->  Distill(layers=(1, 3, 5, 7, 9)) of 10
+    """
+    begun, pieces = None, 0
+    found: list[Step] = []
+    for step in recipe:
+        match step:
+            case TrainTokenizer():
+                pieces = step.vocabulary
+            case CountEmbeddings():
+                begun, depth = step, step.layers
+            case Distill(width=None) if begun:
+                kept = max(1, round(layers * len(step.layers) / depth))
+                even = tuple((place + 1) * layers // kept - 1 for place in range(kept))
+                found.append(msgspec.structs.replace(step, layers=even))
+                layers, depth = kept, len(step.layers)
+            case Factorize(bond=None, embedding=int(rank)) if begun:
+                rank = round(rank * hidden / begun.hidden)
+                found.append(msgspec.structs.replace(step, embedding=rank, epochs=0))
+            case TrimVocabulary():
+                share = step.pieces / pieces
+                found.append(msgspec.structs.replace(step, pieces=round(share * vocabulary)))
+            case PruneStructure() | TrimPositions():
+                found.append(step)
+            case Finetune() | Calibrate() | Export() | Restore() | Quantize() | Pack():
+                pass
+            case _:
+                raise BuildError(f"a shape cannot be compressed by {step}")
+    return tuple(found)
+
+
+def _sizes(folder: Path) -> tuple[int, int, int]:
+    config = XLMRobertaConfig.from_pretrained(folder)
+    return config.num_hidden_layers, config.hidden_size, config.vocab_size
+
+
+def _changed(network: Any, step: Step, purpose: Purpose) -> Any:
+    match step:
+        case Distill():
+            return shallower(network, step.layers)
+        case Factorize():
+            factorize.replace(step, network)
+        case TrimVocabulary():
+            network.resize_token_embeddings(step.pieces)
+        case TrimPositions():
+            positions.trim(network, purpose.windows.tokens)
+        case PruneStructure():
+            config = network.config
+            size = config.hidden_size // config.num_attention_heads
+            chance = [
+                structure.Importance(*(torch.rand(each) for each in structure.widths(layer, size)))
+                for layer in network.base_model.encoder.layer
+            ]
+            structure.keep(network, chance, step.heads, step.columns, size)
+    return network
 
 
 def _network(layers: int, task: Task, sizes: dict[str, Any]) -> Any:

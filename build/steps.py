@@ -219,6 +219,12 @@ class TrimVocabulary(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
+class TrimPositions(Step, frozen=True, kw_only=True):
+    """Only the positions that the windows can reach."""
+
+    version: int = 1
+
+
 class Calibrate(Step, frozen=True, kw_only=True):
     """
     One temperature for all logits (Guo et al. 2017), so that scores say how often they are right.

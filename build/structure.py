@@ -114,6 +114,14 @@ def chosen(scores: list[torch.Tensor], gone: float, *, group: int) -> list[torch
     return found
 
 
+def widths(layer: Any, head_size: int) -> tuple[int, int]:
+    """How many heads and how many columns a layer has."""
+    attention = 0
+    if not isinstance(layer.attention, NoAttention):
+        attention = layer.attention.output.dense.in_features // head_size
+    return attention, layer.output.dense.in_features
+
+
 class _Gates:
     """Ones that a layer's heads and columns are multiplied by: their slopes say what each does."""
 

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import numpy as np
 import pytest
 import sentencepiece
 import torch
 from tokenizers import Tokenizer
 
-from build import shapes
 from build.__main__ import main
 from build.checkpoint import read_purpose
 from build.errors import BuildError
@@ -25,7 +23,6 @@ from build.importing import (
     find,
     stored_at_half,
 )
-from build.shapes import random_checkpoint
 from models import catalog
 from models.spec import Task
 from tests.tiny import NER_WORDS, tokenizer
@@ -292,25 +289,3 @@ def test_neither_a_folder_nor_a_hub_id_is_said_so() -> None:
     assert HUB_ID.fullmatch("castorini/afriberta_base")
     with pytest.raises(BuildError, match="neither a folder nor a hub id"):
         find("/no/such/folder")
-
-
-# --- real shapes ------------------------------------------------------------------------------
-
-
-def test_the_real_shapes_are_afribertas() -> None:
-    assert shapes.LAYERS == {"afriberta-small": 4, "afriberta-base": 8, "afriberta-large": 10}
-    assert (shapes.SIZES["vocab_size"], shapes.SIZES["hidden_size"]) == (70_006, 768)
-    layer = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768
-    tables = (70_006 + 514 + 1) * 768 + 2 * 768
-    assert tables + 8 * layer == pytest.approx(111e6, rel=0.01)  # the paper's 111 million
-
-
-def test_a_shape_has_random_weights_and_the_tokenizer_given(tmp_path: Path) -> None:
-    file = finetuned(Task.NER) / "tokenizer.json"
-    small = {**shapes.SIZES, "vocab_size": 200, "hidden_size": 48, "intermediate_size": 64}
-    checkpoint = random_checkpoint("afriberta-small", Task.NER, file, tmp_path, sizes=small)
-    assert "Random(afriberta-small" in checkpoint.lineage[0]
-    assert (checkpoint.folder / "tokenizer.json").read_bytes() == file.read_bytes()
-    config = json.loads((checkpoint.folder / "config.json").read_text())
-    assert config["num_hidden_layers"] == 4 and config["num_attention_heads"] == 6
-    assert np.isfinite(read_purpose(checkpoint.folder).windows.tokens)
