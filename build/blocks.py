@@ -53,7 +53,7 @@ def in_blocks(weight: Floats, bits: int, block: int) -> Blocks:
     filled = np.pad(weight, ((0, 0), (0, -columns % block))).reshape(rows, -1, block)
     top = 2**bits - 1
     low, high = filled.min(axis=2).clip(max=0), filled.max(axis=2).clip(min=0)
-    scales = _rounded_up((high - low) / top)
+    scales = rounded_up((high - low) / top)
     scales[scales == 0] = 1
     steps = scales.astype(np.float32)
     zeros = np.rint(-low / steps)
@@ -163,7 +163,7 @@ def looks_words_up(gather: NodeProto) -> bool:
     return ids == "input_ids" and not table.endswith(SCALE)
 
 
-def _rounded_up(exact: Floats) -> NDArray[np.float16]:
+def rounded_up(exact: Floats) -> NDArray[np.float16]:
     """To 16 bits, never down: a smaller scale could not reach a block's ends."""
     near: NDArray[np.float16] = exact.astype(np.float16)
     return np.where(near < exact, np.nextafter(near, np.float16(np.inf)), near)

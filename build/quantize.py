@@ -5,8 +5,9 @@ A scale per weight column, per activation row and per embedding row. A text's ro
 another's, so its answer is the same alone and in company; onnxruntime's own quantizer takes one
 scale for a whole batch, and strangers then move each other's answers.
 
-The embedding, most of a small network's bytes and little of its time, may be cut into blocks of
-4 bits instead.
+The embedding, most of a small network's bytes and little of its time, may be stored in blocks of 4
+bits instead: onnxruntime widens it to floats once, when it loads, for looking up floats is fast.
+(GatherBlockQuantized would keep it narrow in memory, at a sixth of a small network's speed.)
 
 Processors without VNNI add pairs of uint8 x int8 products in 16 bits, which can overflow
 (microsoft/onnxruntime#14642): models/runtime_onnx.py asks for the exact way there, and the golden
@@ -16,6 +17,7 @@ answers, checked on every host at load, would show it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from build.blocks import Writer, declare, looks_words_up
+from build.blocks import looks_words_up, rounded_up
 from build.checkpoint import copy_files
 from build.errors import BuildError
 from build.graph import (
@@ -43,8 +45,10 @@ from build.graph import (
 )
 from build.steps import Quantize
 
-EMBEDDING_BLOCK = 32  # weights that share a scale, where the embedding is cut into blocks
 LARGEST = 127  # -128 is left out: the range is symmetric
+LARGEST_NARROW = 7
+BLOCK = 32  # weights of 4 bits that share a scale, or as many as divide a row evenly
+INT4 = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
 ZERO_POINT = 128  # of activations, which are stored as uint8
 # A row of zeros must not divide by zero; no activation that matters is smaller.
 SMALLEST_ROW = 1e-12
@@ -55,25 +59,21 @@ def quantize(step: Quantize, source: Path, target: Path) -> None:
     if step.bits != 8:
         raise BuildError(f"weights are quantized to 8 bits, not {step.bits}")
     model = onnx.load(source / MODEL)
-    rewrite(model, Writer(step.embedding, EMBEDDING_BLOCK) if step.embedding else None)
+    rewrite(model.graph, narrow=step.embedding is not None)
     save(model, target)
     copy_files(source, target, CARRIED)
     (target / PARITY).write_bytes(msgspec.json.encode(quantized_parity(source, target)))
 
 
-def rewrite(model: ModelProto, embedding: Writer | None = None) -> None:
+def rewrite(graph: GraphProto, *, narrow: bool = False) -> None:
     """
     Replace every linear layer but the last, and the word embedding, by int8 ones, in place.
 
-    embedding  writes the word embedding in blocks instead
+    narrow  the word embedding by one of 4 bits instead
     """
-    scribe = _Scribe(model.graph, embedding)
-    nodes = [new for node in model.graph.node for new in scribe.rewritten(node)]
-    if embedding:
-        replace(model.graph, [*embedding.casts, *nodes], [*scribe.stored, *embedding.stored])
-        declare(model)
-    else:
-        replace(model.graph, nodes, scribe.stored)
+    scribe = _Scribe(graph, narrow=narrow)
+    nodes = [new for node in graph.node for new in scribe.rewritten(node)]
+    replace(graph, nodes, scribe.stored)
 
 
 def by_column(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -89,12 +89,25 @@ def by_row(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     return np.ascontiguousarray(columns.T), scales[:, None]
 
 
+def in_narrow_blocks(weight: Floats, block: int) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """
+    (rows, columns) float -> (rows, blocks, block) whole numbers of 4 bits and (rows, blocks, 1)
+    scales, for blocks that fill a row.
+
+    The scale is rounded up to 16 bits first, so that no weight is more than half a step away.
+    """
+    blocks = weight.reshape(len(weight), -1, block)
+    scales = rounded_up(np.abs(blocks).max(axis=2, keepdims=True) / LARGEST_NARROW)
+    scales[scales == 0] = 1
+    return np.rint(blocks / scales.astype(np.float32)).astype(np.int8), scales
+
+
 class _Scribe:
     """Writes the nodes that replace one; remembers what it stored and which rows it scaled."""
 
-    def __init__(self, graph: GraphProto, embedding: Writer | None) -> None:
+    def __init__(self, graph: GraphProto, *, narrow: bool) -> None:
         self.stored: list[TensorProto] = []
-        self._blocks = embedding
+        self._narrow = narrow
         self._weights = constants(graph)
         self._last = makers_of_output(graph)
         self._scaled: dict[str, tuple[str, str]] = {}
@@ -105,10 +118,8 @@ class _Scribe:
         if weight is None or node.output[0] in self._last:
             yield node
         elif node.op_type == "Gather" and looks_words_up(node):
-            if self._blocks:
-                yield self._blocks.embedding(node, weight)
-            else:
-                yield from self._embedding(node, weight)
+            write = self._narrow_embedding if self._narrow else self._embedding
+            yield from write(node, weight)
         elif node.op_type == "MatMul":
             yield from self._product(node.input[0], node.input[1], weight, node.output[0])
         elif node.op_type == "Gemm":
@@ -132,6 +143,24 @@ class _Scribe:
         yield helper.make_node("Gather", [f"{table}{SCALE}", ids], [scale], name=scale)
         yield helper.make_node("Cast", [whole], [cast], name=cast, to=TensorProto.FLOAT)
         yield helper.make_node("Mul", [cast, scale], [name], name=name)
+
+    def _narrow_embedding(self, node: NodeProto, weight: Floats) -> Iterator[NodeProto]:
+        """All but the last node works on constants: onnxruntime does it when it loads."""
+        table, ids = node.input
+        numbers, scales = in_narrow_blocks(weight, gcd(weight.shape[1], BLOCK))
+        self._store(f"{table}.int4", numbers.astype(INT4))
+        self._store(f"{table}{SCALE}", scales)
+        self._store(f"{table}.shape", np.array(weight.shape, np.int64))
+        cast, scale, blocks, whole = (
+            f"{table}.{part}" for part in ("float", "step", "blocks", "table")
+        )
+        yield helper.make_node("Cast", [f"{table}.int4"], [cast], name=cast, to=TensorProto.FLOAT)
+        yield helper.make_node(
+            "Cast", [f"{table}{SCALE}"], [scale], name=scale, to=TensorProto.FLOAT
+        )
+        yield helper.make_node("Mul", [cast, scale], [blocks], name=blocks)
+        yield helper.make_node("Reshape", [blocks, f"{table}.shape"], [whole], name=whole)
+        yield helper.make_node("Gather", [whole, ids], [node.output[0]], name=node.name)
 
     def _product(self, rows: str, matrix: str, weight: Floats, name: str) -> Iterator[NodeProto]:
         """

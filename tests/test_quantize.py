@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from build.errors import BuildError
 from build.graph import MODEL, operators, runner
 from build.publish import onnx_weights
-from build.quantize import by_column, by_row, quantize, rewrite
+from build.quantize import by_column, by_row, in_narrow_blocks, quantize, rewrite
 from build.steps import Quantize
 from models.spec import Runtime, Task
 from models.weights import census
@@ -67,7 +67,7 @@ def run(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
 def test_products_are_near_the_float_ones_row_by_row(rows: np.ndarray) -> None:
     weight = np.random.default_rng(1).normal(size=(8, 5)).astype(np.float32)
     model = linear(weight)
-    rewrite(model)
+    rewrite(model.graph)
     found = run(model, rows)
     # Half a step of each activation and each weight, over eight of them.
     largest = np.abs(rows).max(axis=1, keepdims=True)
@@ -78,13 +78,13 @@ def test_products_are_near_the_float_ones_row_by_row(rows: np.ndarray) -> None:
 
 def test_a_row_of_zeros_stays_zero() -> None:
     model = linear(np.ones((4, 3), np.float32))
-    rewrite(model)
+    rewrite(model.graph)
     assert np.array_equal(run(model, np.zeros((2, 4), np.float32)), np.zeros((2, 3)))
 
 
 def test_the_largest_and_smallest_values_do_not_wrap_around() -> None:
     model = linear(np.eye(4, dtype=np.float32))
-    rewrite(model)
+    rewrite(model.graph)
     rows = np.array([[3e4, -3e4, 1e4, 0], [1e-6, -1e-6, 0, 0]], np.float32)
     assert run(model, rows) == pytest.approx(rows, rel=0.01)
 
@@ -134,19 +134,32 @@ def test_the_word_embedding_has_a_scale_a_row() -> None:
     assert np.abs(table - expected).max() <= scales.max() / 2 + 1e-6
 
 
+@given(arrays(np.float32, (3, 64), elements=st.floats(-9, 9, width=32)))
+def test_narrow_weights_are_within_half_a_step_of_what_they_were(weight: np.ndarray) -> None:
+    whole, scales = in_narrow_blocks(weight, 32)
+    assert whole.shape == (3, 2, 32) and np.abs(whole).max() <= 7
+    steps = scales.astype(np.float32)
+    assert (np.abs(whole * steps - weight.reshape(whole.shape)) <= steps * 0.5001).all()
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_the_word_embedding_may_be_in_blocks_of_4_bits(tmp_path: Path, task: Task) -> None:
+def test_the_word_embedding_may_have_4_bits(tmp_path: Path, task: Task) -> None:
     quantize(Quantize(embedding=4), exported(task, "float16"), tmp_path)
     assert same_alone_and_in_company(tmp_path, task)
-    rows, blocks = operators(quantized(task, "float16") / MODEL), operators(tmp_path / MODEL)
-    assert blocks["MatMulInteger"] == rows["MatMulInteger"]
-    assert blocks["GatherBlockQuantized"] == 1 and blocks["Gather"] == rows["Gather"] - 2
+    wide, narrow = operators(quantized(task, "float16") / MODEL), operators(tmp_path / MODEL)
+    assert narrow["MatMulInteger"] == wide["MatMulInteger"]
+    assert narrow["Gather"] == wide["Gather"] - 1  # no scales are looked up
     words = network(task).roberta.embeddings.word_embeddings.weight
     stored = census(tmp_path, Runtime.ONNX)
-    assert stored["uint4"] == words.numel() + len(words)  # a zero point for 32 weights
+    assert stored["int4"] == words.numel()
     assert sum(each.size for each in onnx_weights(tmp_path)) == sum(
         each.numel() for each in network(task).parameters()
     )
+    ids = np.random.default_rng(4).integers(4, 100, (4, 30))
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    floats = runner(exported(task, "float16"))(feed)
+    apart = np.abs(runner(tmp_path)(feed) - floats)
+    assert 0 < apart.mean() < 0.3 * floats.std()
 
 
 def test_other_widths_are_refused(tmp_path: Path) -> None:
