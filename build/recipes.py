@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from build.steps import (
     Calibrate,
     CountEmbeddings,
     Distill,
     Export,
+    Factorize,
     Finetune,
+    Pack,
+    PruneStructure,
     Quantize,
+    Restore,
     Step,
     TrainTokenizer,
+    TrimPositions,
 )
 from models.spec import Task
 
@@ -33,14 +40,38 @@ NEWS_HALF = Distill(layers=(1, 3), epochs=2, transfer=10_000)
 
 # Scores that mean what they say, in half the bytes.
 HALF_BYTES = (Calibrate(), Export(weights="float16"))
+# Products of int8, an embedding of 4 bits: it is most of the bytes and none of the products.
+FEWEST_BYTES = (TrimPositions(), *HALF_BYTES, Quantize(embedding=4), Pack())
+
+# Half the heads and a third of the columns of what the half-depth student has.
+NER_THIRD = PruneStructure(heads=0.5, columns=0.67, epochs=3, peak=4e-4)
+NEWS_THIRD = PruneStructure(heads=0.5, columns=0.67, epochs=2, peak=4e-4)
+# One layer, taught by the student of two, with two heads and a tenth of the columns.
+NARROW = Factorize(embedding=96, epochs=1, peak=3e-4)
+NER_TENTH = (
+    msgspec.structs.replace(NER_HALF, layers=(1,)),
+    NARROW,
+    PruneStructure(heads=0.67, columns=0.9, epochs=3, peak=4e-4),
+)
+NEWS_TENTH = (
+    msgspec.structs.replace(NEWS_HALF, layers=(1,)),
+    NARROW,
+    PruneStructure(heads=0.67, columns=0.9, epochs=2, peak=4e-4),
+)
+
+NER_BASE, NEWS_BASE = (*NER, *HALF_BYTES), (*NEWS, *HALF_BYTES)
 
 RECIPES: dict[str, tuple[Step, ...]] = {
-    "ner-base": (*NER, *HALF_BYTES),
+    "ner-base": NER_BASE,
     "ner-int8": (*NER, *HALF_BYTES, Quantize()),
     "ner-distilled-int8": (*NER, NER_HALF, *HALF_BYTES, Quantize()),
-    "news-base": (*NEWS, *HALF_BYTES),
+    "ner-small": (*NER_BASE, Restore(), NER_HALF, NER_THIRD, *FEWEST_BYTES),
+    "ner-tiny": (*NER_BASE, Restore(), NER_HALF, *NER_TENTH, *FEWEST_BYTES),
+    "news-base": NEWS_BASE,
     "news-int8": (*NEWS, *HALF_BYTES, Quantize()),
     "news-distilled-int8": (*NEWS, NEWS_HALF, *HALF_BYTES, Quantize()),
+    "news-small": (*NEWS_BASE, Restore(), NEWS_HALF, NEWS_THIRD, *FEWEST_BYTES),
+    "news-tiny": (*NEWS_BASE, Restore(), NEWS_HALF, *NEWS_TENTH, *FEWEST_BYTES),
 }
 
 # Every other variant of a task is compared with this one.
