@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from build.studies.plan import BASE, STUDIES, Shown, toy
 from models import catalog
 from tests.tiny_corpus import write_corpus
 
+BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
 ROWS = [row for study in STUDIES.values() for row in study.rows]
 
 
@@ -54,13 +56,15 @@ def test_rows_have_names_of_their_own_and_can_be_made() -> None:
         check(prepared(row.steps, base=False, quick=True))
 
 
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+@pytest.mark.parametrize(
+    "study", [study for study in STUDIES.values() if study.rows], ids=lambda study: study.title
+)
 def test_rows_stand_where_they_are_drawn(study: studies.Study) -> None:
     for row in study.rows:
         assert row.at.keys() == study.rows[0].at.keys() >= {study.along, study.apart}
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "llm-int8"])
 def test_a_quick_study_is_made_and_written_up(
     name: str, room: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +86,22 @@ def test_a_quick_study_is_made_and_written_up(
         assert variant.parent == BASE and variant.evidence and variant.evidence.difference
         smaller = float_bytes(baseline) / variant.bytes
         assert (f"{smaller:.1f} x" if shown is Shown.F1 else f"`{row.name}`") in page
+
+
+@pytest.mark.skipif(not BITSANDBYTES, reason="needs requirements/bitsandbytes.txt")
+def test_llm_int8_is_scored_beside_the_floats_it_is_made_of(room: Path) -> None:
+    assert main(words(room, "llm-int8")) == 0
+    with (room / "out" / "llm-int8.csv").open() as opened:
+        lines = list(csv.DictReader(opened))
+    assert {line["variant"] for line in lines} >= {"float32, CPU", "LLM.int8(), CPU"}
+    assert {line["language"] for line in lines} == {"all", *NER_LANGUAGES}
+    assert "LLM.int8(), CPU" in (room / "out" / "llm-int8.md").read_text()
+
+
+@pytest.mark.skipif(BITSANDBYTES, reason="bitsandbytes is there")
+def test_llm_int8_says_what_it_needs(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(room, "llm-int8")) == 2
+    assert "pip install -r requirements/bitsandbytes.txt" in capsys.readouterr().err
 
 
 def test_what_is_done_is_not_done_again(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ class Shown(StrEnum):
     F1 = "f1"
     CONFIDENCE = "confidence"
     STORAGE = "storage"
+    LLM_INT8 = "llm-int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +336,14 @@ ENTROPY = _again(
     "pruned-after-at-once-90",
 )
 
+LLM_INT8 = Study(
+    title="LLM.int8(): outliers in floats, all else in int8",
+    along="network",
+    apart="network",
+    rows=(),  # it is no variant: it answers differently in company
+    shown=Shown.LLM_INT8,
+)
+
 STUDIES: dict[str, Study] = {
     "distillation": DISTILLATION,
     "pruning": PRUNING,
@@ -346,4 +355,5 @@ STUDIES: dict[str, Study] = {
     "vocabulary": VOCABULARY,
     "calibration": CALIBRATION,
     "entropy": ENTROPY,
+    "llm-int8": LLM_INT8,
 }

@@ -18,14 +18,18 @@ from matplotlib.figure import Figure
 from build.chart import COLOURS, MARKERS
 from build.frontier import float_bytes
 from build.report import render
-from build.studies import confidence, storage
+from build.studies import confidence, llm_int8, storage
 from build.studies.measured import ALL, Figures
 from build.studies.plan import Shown, Study
 from models.spec import Input, Interval, Scores, Variant
 
 MACRO = "macro"
 # What is measured of the rows beyond their scores.
-MEASURED: dict[Shown, Any] = {Shown.CONFIDENCE: confidence, Shown.STORAGE: storage}
+MEASURED: dict[Shown, Any] = {
+    Shown.CONFIDENCE: confidence,
+    Shown.STORAGE: storage,
+    Shown.LLM_INT8: llm_int8,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
