@@ -64,12 +64,12 @@ NER_BASE, NEWS_BASE = (*NER, *HALF_BYTES), (*NEWS, *HALF_BYTES)
 RECIPES: dict[str, tuple[Step, ...]] = {
     "ner-base": NER_BASE,
     "ner-int8": (*NER, *HALF_BYTES, Quantize()),
-    "ner-distilled-int8": (*NER, NER_HALF, *HALF_BYTES, Quantize()),
+    "ner-distilled-int8": (*NER_BASE, Restore(), NER_HALF, *FEWEST_BYTES),
     "ner-small": (*NER_BASE, Restore(), NER_HALF, NER_THIRD, *FEWEST_BYTES),
     "ner-tiny": (*NER_BASE, Restore(), NER_HALF, *NER_TENTH, *FEWEST_BYTES),
     "news-base": NEWS_BASE,
     "news-int8": (*NEWS, *HALF_BYTES, Quantize()),
-    "news-distilled-int8": (*NEWS, NEWS_HALF, *HALF_BYTES, Quantize()),
+    "news-distilled-int8": (*NEWS_BASE, Restore(), NEWS_HALF, *FEWEST_BYTES),
     "news-small": (*NEWS_BASE, Restore(), NEWS_HALF, NEWS_THIRD, *FEWEST_BYTES),
     "news-tiny": (*NEWS_BASE, Restore(), NEWS_HALF, *NEWS_TENTH, *FEWEST_BYTES),
 }
