@@ -12,13 +12,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from build.chart import COLOURS, MARKERS
+from build.chart import COLOURS, MARKERS, picture
 from build.data import Article, Sentence
 from build.errors import BuildError
 from build.evaluate import gold
@@ -144,10 +142,8 @@ def _tokenizer(variant: Variant) -> str:
 
 def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
     """How many decisions are another's, by how sure the baseline was of them."""
-    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7.5, 4.2))
-        axes = figure.subplots()
-        tenths = range(1, DECILES + 1)
+    tenths = range(1, DECILES + 1)
+    with picture(file, (7.5, 4.2), grid="y") as axes:
         for place, (name, each) in enumerate(found.items()):
             axes.plot(
                 tenths,
@@ -164,11 +160,6 @@ def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
         axes.set_xticks(tenths)
         axes.set_xlabel("tenth of decisions, from the baseline's least sure to its surest")
         axes.set_ylabel("decisions that changed")
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-        figure.set_layout_engine("constrained")
-        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})
 
 
 # --- asking -----------------------------------------------------------------------------------

@@ -14,13 +14,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from build.chart import COLOURS
+from build.chart import COLOURS, picture
 from build.checkpoint import Checkpoint, read_purpose
 from build.evaluate import Answers, ask_all, gold, judged
 from build.figures import interleave, ratios
@@ -146,9 +144,7 @@ def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
     """F1 minus the float network's, a row a language."""
     rows = {name: of for name, of in found.items() if not name.startswith(FLOATS)}
     languages = list(next(iter(rows.values())))
-    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7.5, 0.9 + 0.3 * len(languages)))
-        axes = figure.subplots()
+    with picture(file, (7.5, 0.9 + 0.3 * len(languages)), grid="x") as axes:
         axes.axvline(0, color="#000000", linewidth=0.8, label=FLOATS)
         for place, (name, of) in enumerate(rows.items()):
             mean, low, high = (
@@ -168,8 +164,3 @@ def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
         axes.set_yticks(range(len(languages)), languages)
         axes.invert_yaxis()
         axes.set_xlabel("F1 minus the float network's, with 95 % interval")
-        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-        figure.set_layout_engine("constrained")
-        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})

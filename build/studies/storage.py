@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
-from build.chart import COLOURS
+from build.chart import COLOURS, picture
 from build.entropy import of_folder
 from build.measure import LOADS, load_alone
 from build.pack import PACKABLE
@@ -76,18 +74,11 @@ def _packed(folder: Path, target: Path) -> dict[str, int]:
 
 def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
     """A bar each for a weight's bits as stored, packed, and in an ideal code."""
-    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7.5, 0.8 + 0.55 * len(found)))
-        axes = figure.subplots()
-        rows = np.arange(len(found))
+    rows = np.arange(len(found))
+    with picture(file, (7.5, 0.8 + 0.55 * len(found)), grid="x") as axes:
         for place, (key, label) in enumerate(BARS.items()):
             bits = [each[ALL][key] for each in found.values()]
             axes.barh(rows + (place - 1) * 0.26, bits, 0.24, color=COLOURS[place + 1], label=label)
         axes.set_yticks(rows, list(found))
         axes.invert_yaxis()
         axes.set_xlabel("bits a weight")
-        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-        figure.set_layout_engine("constrained")
-        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})

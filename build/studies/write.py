@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
-from build.chart import COLOURS, MARKERS
+from build.chart import COLOURS, MARKERS, errors, picture
 from build.frontier import float_bytes
 from build.report import render
 from build.studies import confidence, llm_int8, storage
@@ -135,9 +132,7 @@ def table(found: Sequence[Found], file: Path) -> None:
 
 def draw(study: Study, baseline: Variant, found: Sequence[Found], file: Path) -> None:
     """F1 minus the baseline's, paired, along the study's column; languages are thin behind."""
-    with mpl.rc_context({"svg.hashsalt": "kadogo", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7.5, 4.2))
-        axes = figure.subplots()
+    with picture(file, (7.5, 4.2), grid="y") as axes:
         axes.axhline(0, color="#000000", linewidth=0.8, label=baseline.name)
         for place, (line, rows) in enumerate(_lines(study, found).items()):
             x = [row.at[study.along] for row in rows]
@@ -149,10 +144,7 @@ def draw(study: Study, baseline: Variant, found: Sequence[Found], file: Path) ->
             axes.errorbar(
                 x,
                 [each.mean for each in macro],
-                yerr=(
-                    [max(0, each.mean - each.low) for each in macro],
-                    [max(0, each.high - each.mean) for each in macro],
-                ),
+                yerr=errors(macro),
                 fmt=f"{MARKERS[place % len(MARKERS)]}-",
                 color=colour,
                 markersize=4,
@@ -162,11 +154,6 @@ def draw(study: Study, baseline: Variant, found: Sequence[Found], file: Path) ->
         axes.set_xticks(sorted({row.at[study.along] for row in found}))
         axes.set_xlabel(study.along)
         axes.set_ylabel("F1 minus baseline, with 95 % interval")
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
-        figure.set_layout_engine("constrained")
-        figure.savefig(file, metadata={"Date": None, "Creator": "python -m build study"})
 
 
 def _lines(study: Study, found: Sequence[Found]) -> dict[str, list[Found]]:
