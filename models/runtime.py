@@ -56,8 +56,8 @@ def open_session(variant: Variant, folder: Path, options: SessionOptions) -> Ses
     """
     Load the variant's weights.
 
-    Raises `BrokenVariant` where they do not load, or torch is asked for and not installed;
-    `BadSetting` where the host lacks the provider.
+    Raises `BrokenVariant` where they do not load, or torch or OpenVINO is asked for and not
+    installed; `BadSetting` where the host lacks the provider.
     """
     session: Any
     match variant.runtime:
@@ -71,6 +71,8 @@ def open_session(variant: Variant, folder: Path, options: SessionOptions) -> Ses
                     f"this is a torch variant and {error.name} is missing: "
                     "pip install -r requirements/build.txt, or export the variant to ONNX"
                 ) from error
+        case Runtime.OPENVINO:
+            from models.runtime_openvino import OpenvinoSession as session
     opened: Session = session(variant, folder, options)
     return opened
 
