@@ -28,6 +28,7 @@ from build.steps import (
     QuantizeBlocks,
     QuantizeStatic,
     Restore,
+    RunWith,
     SkipAttention,
     Step,
     TrainTokenizer,
@@ -45,6 +46,7 @@ class Stage(StrEnum):
     TRAINED = "a fine-tuned network"
     GRAPH = "an exported graph"
     QUANTIZED = "a quantized graph"
+    ASSIGNED = "a graph for another runtime"
     PACKED = "a packed graph"
 
 
@@ -73,7 +75,8 @@ PLACES: dict[type[Step], Place] = {
     Quantize: Place((Stage.GRAPH,), Stage.QUANTIZED),
     QuantizeBlocks: Place((Stage.GRAPH,), Stage.QUANTIZED),
     QuantizeStatic: Place((Stage.GRAPH,), Stage.QUANTIZED),
-    Pack: Place((Stage.GRAPH, Stage.QUANTIZED), Stage.PACKED),
+    RunWith: Place((Stage.GRAPH, Stage.QUANTIZED), Stage.ASSIGNED),
+    Pack: Place((Stage.GRAPH, Stage.QUANTIZED, Stage.ASSIGNED), Stage.PACKED),
 }
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from models.spec import Task, Value, Variant, Windows
+from models.spec import Runtime, Task, Value, Variant, Windows
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 PURPOSE = "task.json"
+RUNTIME = "runtime.json"
 
 
 class Purpose(Value, frozen=True, kw_only=True):
@@ -62,6 +63,16 @@ def read_purpose(folder: Path) -> Purpose:
 
 def write_purpose(folder: Path, purpose: Purpose) -> None:
     (folder / PURPOSE).write_bytes(msgspec.json.format(msgspec.json.encode(purpose), indent=1))
+
+
+def read_runtime(folder: Path) -> Runtime | None:
+    """What is to run a graph, where a step has said so."""
+    file = folder / RUNTIME
+    return msgspec.json.decode(file.read_bytes(), type=Runtime) if file.is_file() else None
+
+
+def write_runtime(folder: Path, runtime: Runtime) -> None:
+    (folder / RUNTIME).write_bytes(msgspec.json.encode(runtime))
 
 
 def copy_files(source: Path, target: Path, names: tuple[str, ...]) -> None:

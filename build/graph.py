@@ -19,7 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from build.checkpoint import PURPOSE, TOKENIZER_FILES, Purpose, read_purpose
+from build.checkpoint import PURPOSE, RUNTIME, TOKENIZER_FILES, Purpose, read_purpose
 from build.errors import BuildError
 from models import stored
 from models.spec import Task
@@ -27,7 +27,7 @@ from models.spec import Task
 MODEL = "model.onnx"
 PARITY = "parity.json"
 SCALE = ".scale"  # how the names of scales end
-CARRIED = ("config.json", PURPOSE, *TOKENIZER_FILES)  # what steps on graphs do not change
+CARRIED = ("config.json", PURPOSE, RUNTIME, *TOKENIZER_FILES)  # what steps on graphs do not change
 # Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
 LARGEST_FILE = 1_900_000_000
 
@@ -180,10 +180,15 @@ def drop_unused(graph: GraphProto) -> None:
 
 def quantized_parity(source: Path, target: Path) -> Parity:
     """What quantizing changed, on top of what exporting did. Raises BuildError."""
+    return changed_parity(source, runner(target))
+
+
+def changed_parity(source: Path, run: Run) -> Parity:
+    """What a step after which `run` runs the graph changed, and those before. Raises BuildError."""
     before = msgspec.json.decode((source / PARITY).read_bytes(), type=Parity)
-    found = compare(runner(source), runner(target), source, read_purpose(source))
+    found = compare(runner(source), run, source, read_purpose(source))
     if not np.isfinite(found.logits):
-        raise BuildError("quantized logits are not finite")
+        raise BuildError("its logits are not finite any more")
     return Parity(logits=before.logits + found.logits, batches=found.batches)
 
 

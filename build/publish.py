@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from build import provenance, weights
-from build.checkpoint import Checkpoint, Purpose, read_purpose
+from build.checkpoint import Checkpoint, Purpose, read_purpose, read_runtime
 from build.errors import BuildError
 from build.golden import golden_texts, steady, unseen
 from build.graph import MODEL, PARITY, Parity, load
@@ -86,11 +86,12 @@ def _manifest(checkpoint: Checkpoint, folder: Path, title: Title) -> Variant:
     """Copy what serving needs into `folder` and describe it."""
     source = checkpoint.folder
     purpose = read_purpose(source)
-    runtime = Runtime.ONNX if stored.locate(source / MODEL).is_file() else Runtime.TORCH
-    for name in ONNX_FILES if runtime is Runtime.ONNX else TORCH_FILES:
+    is_graph = stored.locate(source / MODEL).is_file()
+    runtime = (read_runtime(source) or Runtime.ONNX) if is_graph else Runtime.TORCH
+    for name in ONNX_FILES if is_graph else TORCH_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-    weights = onnx_weights if runtime is Runtime.ONNX else torch_weights
+    weights = onnx_weights if is_graph else torch_weights
     parameters, zeros = _counted(weights(folder))
     return Variant(
         name=title.name,

@@ -31,6 +31,7 @@ from build.steps import (
     QuantizeBlocks,
     QuantizeStatic,
     Restore,
+    RunWith,
     SkipAttention,
     Step,
     TrainTokenizer,
@@ -223,6 +224,13 @@ def _(step: QuantizeStatic, source: Path, target: Path, kitchen: Kitchen) -> Non
     from build.quantize_static import quantize_static
 
     quantize_static(step, source, target, kitchen.corpus)
+
+
+@apply.register
+def _(step: RunWith, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.run_with import run_with
+
+    run_with(step, source, target)
 
 
 @apply.register

@@ -301,6 +301,17 @@ class QuantizeStatic(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
+class RunWith(Step, frozen=True, kw_only=True):
+    """
+    Another runtime than onnxruntime is to run the graph, which stays as it is.
+
+    Weights stored in bfloat16 are multiplied in it, on processors that have it alone.
+    """
+
+    runtime: Literal["openvino"] = "openvino"
+    version: int = 1
+
+
 class Pack(Step, frozen=True, kw_only=True):
     """
     Graph and tokenizer packed without loss (Mao et al. 2024), unpacked in memory when they load.

@@ -56,7 +56,8 @@ class Pipeline:
 
         NER: (tokens, labels) with the specials' rows. Classification: (labels,).
         """
-        logits = self.session.run(*padded(windows, self.encoder.pad_id))
+        batch = padded(windows, self.encoder.pad_id, self.session.multiple)
+        logits = self.session.run(*batch)
         if self.variant.task is Task.NER:
             return [rows[: len(window.ids)] for rows, window in zip(logits, windows, strict=True)]
         return list(logits)
@@ -105,10 +106,14 @@ class Pipeline:
         return [found[index] for index in range(len(windows))]
 
 
-def padded(windows: Sequence[Window], pad_id: int) -> tuple[Ints, Ints]:
-    """Windows as one batch: ids and mask, (windows, longest), filled up on the right."""
+def padded(windows: Sequence[Window], pad_id: int, multiple: int = 1) -> tuple[Ints, Ints]:
+    """
+    Windows as one batch: ids and mask, (windows, tokens), filled up on the right.
+
+    Tokens are those of the longest, rounded up to a `multiple`.
+    """
     longest = max(len(window.ids) for window in windows)
-    ids = np.full((len(windows), longest), pad_id, np.int64)
+    ids = np.full((len(windows), longest + -longest % multiple), pad_id, np.int64)
     mask = np.zeros_like(ids)
     for row, window in enumerate(windows):
         ids[row, : len(window.ids)] = window.ids

@@ -4,6 +4,7 @@ What can run a model, and how to open one. Knows no engine until one is asked fo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +15,18 @@ from numpy.typing import NDArray
 from models.errors import BrokenVariant
 from models.spec import Runtime, Variant
 
+INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
 
 class Session(Protocol):
-    """A loaded model. Safe to share between threads."""
+    """
+    A loaded model. Safe to share between threads.
+
+    multiple  of tokens that batches are to be wide: at other widths padding may move answers
+    """
+
+    @property
+    def multiple(self) -> int: ...
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """(batch, tokens) ids and mask of ones -> (batch, tokens, labels) or (batch, labels)."""
@@ -46,8 +56,8 @@ def open_session(variant: Variant, folder: Path, options: SessionOptions) -> Ses
     """
     Load the variant's weights.
 
-    Raises `BrokenVariant` where they do not load, or torch is asked for and not installed;
-    `BadSetting` where the host lacks the provider.
+    Raises `BrokenVariant` where they do not load, or torch or OpenVINO is asked for and not
+    installed; `BadSetting` where the host lacks the provider.
     """
     session: Any
     match variant.runtime:
@@ -61,5 +71,28 @@ def open_session(variant: Variant, folder: Path, options: SessionOptions) -> Ses
                     f"this is a torch variant and {error.name} is missing: "
                     "pip install -r requirements/build.txt, or export the variant to ONNX"
                 ) from error
+        case Runtime.OPENVINO:
+            from models.runtime_openvino import OpenvinoSession as session
     opened: Session = session(variant, folder, options)
     return opened
+
+
+def check_names(model: str, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Raises `BrokenVariant` where a graph is of another kind."""
+    if set(inputs) - INPUTS or "input_ids" not in inputs:
+        raise BrokenVariant(
+            f"{model} has inputs {sorted(inputs)}, "
+            "expected input_ids, attention_mask and at most token_type_ids"
+        )
+    if "logits" not in outputs:
+        raise BrokenVariant(f"{model} has outputs {list(outputs)}, expected logits")
+
+
+def feed(
+    inputs: Collection[str], ids: NDArray[np.int64], mask: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """What a graph reads of a batch, by the names of its inputs."""
+    known = {"input_ids": ids, "attention_mask": mask}
+    if "token_type_ids" in inputs:
+        known["token_type_ids"] = np.zeros_like(ids)
+    return {name: array for name, array in known.items() if name in inputs}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models import stored
 from models.errors import BadSetting, BrokenVariant
-from models.runtime import SessionOptions
+from models.runtime import SessionOptions, check_names, feed
 from models.spec import Variant
 
 MODEL = "model.onnx"
@@ -28,6 +28,8 @@ _SLOWER = ["SkipLayerNormFusion"]
 
 class OnnxSession:
     """A graph with inputs `input_ids`, `attention_mask` and perhaps `token_type_ids`."""
+
+    multiple = 1
 
     def __init__(self, variant: Variant, folder: Path, options: SessionOptions) -> None:
         try:
@@ -45,22 +47,10 @@ class OnnxSession:
             raise BrokenVariant(f"{MODEL} does not load: {reason}") from error
         self._session._model_bytes = None  # onnxruntime has its own copy and would keep this one
         self._inputs = {each.name for each in self._session.get_inputs()}
-        strange = self._inputs - {"input_ids", "attention_mask", "token_type_ids"}
-        if strange or "input_ids" not in self._inputs:
-            raise BrokenVariant(
-                f"{MODEL} has inputs {sorted(self._inputs)}, "
-                "expected input_ids, attention_mask and at most token_type_ids"
-            )
-        outputs = [each.name for each in self._session.get_outputs()]
-        if "logits" not in outputs:
-            raise BrokenVariant(f"{MODEL} has outputs {outputs}, expected logits")
+        check_names(MODEL, self._inputs, [each.name for each in self._session.get_outputs()])
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        feed = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self._inputs:
-            feed["token_type_ids"] = np.zeros_like(ids)
-        wanted = {name: array for name, array in feed.items() if name in self._inputs}
-        (logits,) = self._session.run(["logits"], wanted)
+        (logits,) = self._session.run(["logits"], feed(self._inputs, ids, mask))
         return np.asarray(logits, np.float32)
 
 

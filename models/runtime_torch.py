@@ -32,6 +32,8 @@ class TorchSession:
     onnxruntime's.
     """
 
+    multiple = 1
+
     def __init__(self, variant: Variant, folder: Path, options: SessionOptions) -> None:
         torch.set_num_threads(options.threads)
         try:

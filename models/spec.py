@@ -25,6 +25,7 @@ class Task(StrEnum):
 class Runtime(StrEnum):
     ONNX = "onnx"
     TORCH = "torch"
+    OPENVINO = "openvino"
 
 
 class Input(StrEnum):

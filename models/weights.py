@@ -43,8 +43,8 @@ def census(folder: Path, runtime: Runtime) -> dict[str, int]:
     A packed file is unpacked and let go. Raises `BrokenVariant` where the file is missing or not
     what its name says.
     """
-    file = folder / ("model.onnx" if runtime is Runtime.ONNX else "model.safetensors")
-    tensors = _onnx_tensors if runtime is Runtime.ONNX else _safetensors_tensors
+    file = folder / ("model.safetensors" if runtime is Runtime.TORCH else "model.onnx")
+    tensors = _safetensors_tensors if runtime is Runtime.TORCH else _onnx_tensors
     counted: Counter[str] = Counter()
     try:
         for dtype, elements in tensors(file):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from build.graph import runner
+from models.encode import Window
+from models.pipeline import Pipeline
 from models.spec import Task
 
 LENGTHS = (2, 9, 17, 33, 64, 41)
@@ -27,3 +29,14 @@ def same_alone_and_in_company(folder: Path, task: Task) -> bool:
         if not np.array_equal(alone, row[: len(text)] if task is Task.NER else row):
             return False
     return True
+
+
+def served_the_same(pipeline: Pipeline) -> bool:
+    """As above, through the pipeline: batches are as wide as its session wants them."""
+    chance = np.random.default_rng(2)
+    texts = [Window(chance.integers(4, 100, length), 0) for length in LENGTHS]
+    together = pipeline.run(texts)
+    return all(
+        np.array_equal(pipeline.run([text])[0], rows)
+        for text, rows in zip(texts, together, strict=True)
+    )

@@ -22,6 +22,7 @@ from build.steps import (
     PruneStructure,
     Quantize,
     Restore,
+    RunWith,
     SkipAttention,
     Step,
     TrainTokenizer,
@@ -50,6 +51,9 @@ def test_every_recipe_is_possible(name: str) -> None:
         ((*TUNED, Pack()), "Pack cannot follow Finetune, which leaves a fine-tuned network"),
         ((Pack(), Pack()), "Pack cannot follow Pack, which leaves a packed graph"),
         ((Export(), Pack(), Quantize()), "Quantize cannot follow Pack, which leaves a packed"),
+        ((*TUNED, RunWith()), "RunWith cannot follow Finetune, which leaves a fine-tuned network"),
+        ((RunWith(), Quantize()), "which leaves a graph for another runtime: it takes an exported"),
+        ((Pack(), RunWith()), "RunWith cannot follow Pack, which leaves a packed graph"),
         ((Pack(), Restore()), "Restore cannot follow Pack"),
         ((Export(), Pack(level=0)), "Pack: Expected `int` >= 1 - at `$.level`"),
         ((Export(), Pack(level=23)), "Pack: Expected `int` <= 22 - at `$.level`"),
@@ -69,6 +73,10 @@ def test_contradictions_are_said_in_one_line(steps: tuple[Step, ...], line: str)
     with pytest.raises(BuildError) as caught:
         check(steps)
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_graph_for_another_runtime_can_be_packed() -> None:
+    check((*TUNED, Export(weights="bfloat16"), RunWith(), Pack()))
 
 
 def test_nothing_is_made_of_steps_that_contradict(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "build": {"build", "models"},
     "loadtest": {"loadtest"},
 }
-HEAVY = {"torch", "transformers", "onnx", "onnxscript", "bitsandbytes", "ray", "locust"}
+HEAVY = {"torch", "transformers", "onnx", "onnxscript", "openvino", "bitsandbytes", "ray", "locust"}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -50,14 +50,18 @@ def test_torch_is_imported_in_one_file_outside_build() -> None:
     assert found == {"models/runtime_torch.py"}
 
 
-def test_onnxruntime_is_imported_in_one_file_of_models_and_service() -> None:
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("onnxruntime", "models/runtime_onnx.py"), ("openvino", "models/runtime_openvino.py")],
+)
+def test_a_runtime_is_imported_in_one_file_of_models_and_service(library: str, name: str) -> None:
     found = {
         str(file.relative_to(ROOT))
         for folder in ("models", "service")
         for file in (ROOT / folder).rglob("*.py")
-        if "onnxruntime" in set(imports(file))
+        if library in set(imports(file))
     }
-    assert found == {"models/runtime_onnx.py"}
+    assert found == {name}
 
 
 @pytest.mark.parametrize(

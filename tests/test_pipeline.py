@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.catalog import open_variant
 from models.encode import Window
-from models.pipeline import Pipeline
+from models.pipeline import Pipeline, padded
 from models.spec import Aggregation, ClassificationAnswer, NerAnswer, Options, Task, Windows
 from tests.tiny import NER_WORDS, NEWS_WORDS, write_variant
 from tests.tiny_torch import write_torch_variant
@@ -134,3 +134,13 @@ def test_a_long_article_is_read_to_its_end(news):
     assert isinstance(answer, ClassificationAnswer)
     assert answer.windows > 10
     assert {each.label for each in answer.labels[:2]} == {"business", "sports"}
+
+
+def test_a_batch_is_as_wide_as_its_longest_window_or_the_next_multiple() -> None:
+    windows = [Window(np.array([0, 5, 2]), 0), Window(np.array([0, 5, 6, 7, 2]), 0)]
+    ids, mask = padded(windows, 1)
+    assert ids.tolist() == [[0, 5, 2, 1, 1], [0, 5, 6, 7, 2]]
+    wide, wide_mask = padded(windows, 1, 4)
+    assert wide.shape == (2, 8) and np.array_equal(wide[:, :5], ids)
+    assert (wide[:, 5:] == 1).all() and wide_mask.sum() == mask.sum() == 8
+    assert padded(windows, 1, 5)[0].shape == (2, 5)

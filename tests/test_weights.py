@@ -70,7 +70,7 @@ def test_safetensors_weights_are_counted_by_stored_dtype(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x3a\x7f", b"\x3b\x00"], ids=range(4))
 @pytest.mark.parametrize("runtime", Runtime)
 def test_a_file_that_is_no_model_is_refused(tmp_path, content, runtime):
-    name = "model.onnx" if runtime is Runtime.ONNX else "model.safetensors"
+    name = "model.safetensors" if runtime is Runtime.TORCH else "model.onnx"
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BrokenVariant, match=f"{name} cannot be read"):
         census(tmp_path, runtime)
