@@ -97,6 +97,8 @@ def _encoder(folder: Path, variant: Variant) -> Encoder:
 class _Torch:
     """A session that runs a network on a device."""
 
+    multiple = 1
+
     def __init__(self, network: Any, device: str) -> None:
         self._network = network
         self._device = device
