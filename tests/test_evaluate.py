@@ -212,6 +212,17 @@ def test_a_variant_is_compared_in_its_own_languages(root: Path, tmp_path: Path) 
         assert table[Input.RAW].languages.keys() == {"hau"}
 
 
+def test_a_variant_is_scored_in_languages_it_is_not_for(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.evaluate(root, ["ner-int8"], corpus, languages=("hau", "swa"))
+    int8 = catalog.open_variant(root / "ner-int8")
+    assert int8.variant.languages == ("hau",)
+    found = evidence(root, "ner-int8")
+    for table in (found.quality["f1"], found.difference["f1"], found.disagreement):
+        assert table[Input.RAW].languages.keys() == {"hau", "swa"}
+    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 6)
+
+
 def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     measure.measure(root, ["ner-base"], rounds=2)
