@@ -31,6 +31,14 @@ Answers = Mapping[str, Sequence[Answer]]
 # again, and the same weights in other languages too.
 Said = dict[tuple[str, ...], dict[Input, Answers]]
 
+# Only words that were tagged one by one can be written in two ways, only articles have headlines.
+WAYS = {
+    Task.NER: (Input.RAW, Input.TOKENISED),
+    Task.CLASSIFICATION: (Input.RAW, Input.HEADLINE),
+}
+# What every published variant is scored on.
+PUBLISHED = (Input.RAW, Input.TOKENISED)
+
 
 def evaluate(
     root: Path,
@@ -39,7 +47,7 @@ def evaluate(
     *,
     split: str = "test",
     called: str = "test",
-    inputs: Sequence[Input] = tuple(Input),
+    inputs: Sequence[Input] = PUBLISHED,
     languages: Sequence[str] = (),
     said: Said | None = None,
 ) -> dict[str, Evidence]:
@@ -95,13 +103,12 @@ def gold(
     variant: Variant,
     corpus: Path,
     split: str,
-    inputs: Sequence[Input] = tuple(Input),
+    inputs: Sequence[Input] = PUBLISHED,
     languages: Sequence[str] = (),
 ) -> dict[Input, Gold]:
     """The split of each language, the variant's by default. Raises DataError, BuildError."""
     found: dict[Input, Gold] = {}
-    # Only words that were tagged one by one can be written in two ways.
-    for form in inputs if variant.task is Task.NER else (Input.RAW,):
+    for form in (each for each in inputs if each in WAYS[variant.task]):
         texts: dict[str, Sequence[Sentence | Article]] = {}
         for language in languages or variant.languages:
             if variant.task is Task.NER:
@@ -109,7 +116,8 @@ def gold(
                 kinds = {span.label for sentence in sentences for span in sentence.spans}
                 texts[language] = sentences
             else:
-                articles = data.articles(corpus, language, split)
+                alone = form is Input.HEADLINE
+                articles = data.articles(corpus, language, split, headlines=alone)
                 kinds = {article.label for article in articles}
                 texts[language] = articles
             _check_labels(variant, language, kinds)
@@ -122,7 +130,7 @@ def ask_all(
     ask: Ask,
     corpus: Path,
     split: str,
-    inputs: Sequence[Input] = tuple(Input),
+    inputs: Sequence[Input] = PUBLISHED,
     languages: Sequence[str] = (),
 ) -> dict[Input, Answers]:
     """What `ask` says to every text of the split."""
