@@ -32,7 +32,7 @@ from build.steps import (
     Step,
     TrimVocabulary,
 )
-from models.spec import Task
+from models.spec import Input, Task
 
 BASE = "ner-base"
 EXPORT = Export(weights="float16")
@@ -46,14 +46,21 @@ class Row:
     """
     One variant of a study.
 
-    name   of the variant, unique over all studies
-    at     column -> where it stands: the table's columns and the picture's axes
-    steps  all of them, from nothing
+    name       of the variant, unique over all studies
+    at         column -> where it stands: the table's columns and the picture's axes
+    steps      all of them, from nothing
+    parent     what it is compared with: the baseline, or a row before it; None: nothing
+    languages  it is scored in; none: those it is for
+    inputs     how the texts are written that it is scored on
     """
 
     name: str
     at: Mapping[str, float | str]
     steps: tuple[Step, ...]
+    parent: str | None = BASE
+    languages: tuple[str, ...] = ()
+    # Half the time is scoring, and only raw text is read off.
+    inputs: tuple[Input, ...] = (Input.RAW,)
 
 
 class Shown(StrEnum):
