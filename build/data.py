@@ -63,14 +63,19 @@ def sentences(data: Path, language: str, split: str, *, raw: bool) -> list[Sente
     return found
 
 
-def articles(data: Path, language: str, split: str) -> list[Article]:
-    """The news articles of one language and split; headline and body are joined by a newline."""
+def articles(data: Path, language: str, split: str, *, headlines: bool = False) -> list[Article]:
+    """
+    The news articles of one language and split: headline and body joined by a newline.
+
+    headlines=True leaves the body out. Raises DataError naming the file and line that is wrong.
+    """
     file = _find(data / "news" / language, split, ("jsonl",))
     found = []
     for number, line in enumerate(_lines(file), 1):
         try:
             row = json.loads(line)
-            text = "\n".join(part for part in (row["headline"], row["text"]) if part)
+            parts = (row["headline"], "" if headlines else row["text"])
+            text = "\n".join(part for part in parts if part)
             found.append(Article(text, row["label"], language))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(

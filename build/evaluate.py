@@ -27,9 +27,17 @@ Ask = Callable[[Sequence[str]], Sequence[Answer]]
 # Language -> texts with their gold labels; language -> what was answered.
 Gold = Mapping[str, Sequence[Sentence | Article]]
 Answers = Mapping[str, Sequence[Answer]]
-# By a variant's digest and languages, so that another variant of the same name is asked again, and
-# the same weights meant for other languages too.
+# By a variant's digest and the languages asked, so that another variant of the same name is asked
+# again, and the same weights in other languages too.
 Said = dict[tuple[str, ...], dict[Input, Answers]]
+
+# Only words that were tagged one by one can be written in two ways, only articles have headlines.
+WAYS = {
+    Task.NER: (Input.RAW, Input.TOKENISED),
+    Task.CLASSIFICATION: (Input.RAW, Input.HEADLINE),
+}
+# What every published variant is scored on.
+PUBLISHED = (Input.RAW, Input.TOKENISED)
 
 
 def evaluate(
@@ -39,15 +47,17 @@ def evaluate(
     *,
     split: str = "test",
     called: str = "test",
-    inputs: Sequence[Input] = tuple(Input),
+    inputs: Sequence[Input] = PUBLISHED,
+    languages: Sequence[str] = (),
     said: Said | None = None,
 ) -> dict[str, Evidence]:
     """
     Score the named variants of a catalog and write what was found into their manifests.
 
-    Each is compared with its parent on the same texts, written in the ways of `inputs`. `called` is
-    how the evidence names the split. `said` keeps answers from one call to the next, of the same
-    corpus, split and inputs. Raises BuildError, DataError, BrokenVariant.
+    Each is compared with its parent on the same texts, written in the ways of `inputs`. They are of
+    the languages it is for, or of `languages` where some are given. `called` is how the evidence
+    names the split. `said` keeps answers from one call to the next, of the same corpus, split and
+    inputs. Raises BuildError, DataError, BrokenVariant.
     """
     variants = [read(root, name) for name in names]
     for parent in sorted({v.parent for v in variants if v.parent} - {v.name for v in variants}):
@@ -56,10 +66,10 @@ def evaluate(
 
     def answers(name: str) -> dict[Input, Answers]:
         variant = read(root, name)
-        key = (variant.digest, *variant.languages)
+        key = (variant.digest, *(languages or variant.languages))
         if key not in said:
             pipeline = catalog.open_variant(root / name)
-            said[key] = ask_all(variant, pipeline.answer, corpus, split, inputs)
+            said[key] = ask_all(variant, pipeline.answer, corpus, split, inputs, languages)
         return said[key]
 
     found = {}
@@ -79,7 +89,7 @@ def evaluate(
         )
         mine = answers(variant.name)
         base = answers(variant.parent) if variant.parent else {}
-        wanted = gold(variant, corpus, split, inputs)
+        wanted = gold(variant, corpus, split, inputs, languages)
         evidence = judged(evidence, variant, wanted, mine, base)
         write(root / variant.name, msgspec.structs.replace(variant, evidence=evidence))
         found[variant.name] = evidence
@@ -90,20 +100,24 @@ def evaluate(
 
 
 def gold(
-    variant: Variant, corpus: Path, split: str, inputs: Sequence[Input] = tuple(Input)
+    variant: Variant,
+    corpus: Path,
+    split: str,
+    inputs: Sequence[Input] = PUBLISHED,
+    languages: Sequence[str] = (),
 ) -> dict[Input, Gold]:
-    """The split of each of the variant's languages. Raises DataError, BuildError."""
+    """The split of each language, the variant's by default. Raises DataError, BuildError."""
     found: dict[Input, Gold] = {}
-    # Only words that were tagged one by one can be written in two ways.
-    for form in inputs if variant.task is Task.NER else (Input.RAW,):
+    for form in (each for each in inputs if each in WAYS[variant.task]):
         texts: dict[str, Sequence[Sentence | Article]] = {}
-        for language in variant.languages:
+        for language in languages or variant.languages:
             if variant.task is Task.NER:
                 sentences = data.sentences(corpus, language, split, raw=form is Input.RAW)
                 kinds = {span.label for sentence in sentences for span in sentence.spans}
                 texts[language] = sentences
             else:
-                articles = data.articles(corpus, language, split)
+                alone = form is Input.HEADLINE
+                articles = data.articles(corpus, language, split, headlines=alone)
                 kinds = {article.label for article in articles}
                 texts[language] = articles
             _check_labels(variant, language, kinds)
@@ -112,11 +126,16 @@ def gold(
 
 
 def ask_all(
-    variant: Variant, ask: Ask, corpus: Path, split: str, inputs: Sequence[Input] = tuple(Input)
+    variant: Variant,
+    ask: Ask,
+    corpus: Path,
+    split: str,
+    inputs: Sequence[Input] = PUBLISHED,
+    languages: Sequence[str] = (),
 ) -> dict[Input, Answers]:
     """What `ask` says to every text of the split."""
     found: dict[Input, Answers] = {}
-    for form, texts in gold(variant, corpus, split, inputs).items():
+    for form, texts in gold(variant, corpus, split, inputs, languages).items():
         bar = tqdm(texts.items(), desc=f"{variant.name} {form}", unit="language")
         found[form] = {language: ask([each.text for each in some]) for language, some in bar}
     return found
@@ -180,7 +199,7 @@ def judged(
 def _outcomes(
     variant: Variant, gold: Mapping[Input, Gold], answers: Mapping[Input, Answers]
 ) -> dict[Input, Counts]:
-    """In the variant's languages: a baseline may have answered in more."""
+    """In the languages of the gold: a baseline may have answered in more."""
     return {
         form: {
             language: scoring.outcomes(variant.task, texts, each[language], variant.labels)
@@ -216,8 +235,9 @@ def check(variant: Variant, ask: Ask, corpus: Path, split: str) -> tuple[list[st
     if not evidence or not evidence.quality:
         raise BuildError(f"{variant.name} has no scores to compare with: evaluate it first")
     inputs = tuple(evidence.quality["f1"])
-    answers = ask_all(variant, ask, corpus, split, inputs)
-    right = _outcomes(variant, gold(variant, corpus, split, inputs), answers)
+    languages = tuple(evidence.quality["f1"][inputs[0]].languages)
+    answers = ask_all(variant, ask, corpus, split, inputs, languages)
+    right = _outcomes(variant, gold(variant, corpus, split, inputs, languages), answers)
     outside, count = [], 0
     for name, metric in METRICS[variant.task].items():
         for form, counts in right.items():

@@ -35,7 +35,11 @@ Draw = Callable[[random.Random], Example]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How texts are read and grouped: window and batch in pieces, specials included."""
+    """
+    How texts are read and grouped: window and batch in pieces, specials included.
+
+    headlines  of articles the headline alone
+    """
 
     task: Task
     languages: tuple[str, ...]
@@ -43,6 +47,7 @@ class Reading:
     batch_tokens: int
     epochs: int
     seed: int
+    headlines: bool = False
 
 
 def gold(reading: Reading, corpus: Path, encoder: Encoder) -> tuple[tuple[str, ...], list[Draw]]:
@@ -183,7 +188,11 @@ def _same_language(found: Sequence[Sentence]) -> list[int]:
 def _articles(
     reading: Reading, corpus: Path, encoder: Encoder
 ) -> tuple[tuple[str, ...], list[Draw]]:
-    found = [a for lang in reading.languages for a in data.articles(corpus, lang, "train")]
+    found = [
+        article
+        for language in reading.languages
+        for article in data.articles(corpus, language, "train", headlines=reading.headlines)
+    ]
     labels = tuple(sorted({article.label for article in found}))
     encoded = [_window_ids(a, encoder) for a in tqdm(found, desc="encode", mininterval=5)]
 

@@ -28,6 +28,7 @@ def finetune(step: Finetune, source: Path, target: Path, corpus: Path, device: s
         batch_tokens=step.batch_tokens,
         epochs=step.epochs,
         seed=step.seed,
+        headlines=bool(step.headlines),
     )
     labels, draws = examples.gold(reading, corpus, encoder)
     batch, steps = examples.batches(reading, draws, encoder)

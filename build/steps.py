@@ -78,7 +78,11 @@ class Pretrain(Step, frozen=True, kw_only=True):
 
 
 class Finetune(Step, frozen=True, kw_only=True):
-    """Supervised training of the whole network with a fresh head."""
+    """
+    Supervised training of the whole network with a fresh head.
+
+    headlines  of articles the headline alone is read
+    """
 
     task: Task
     languages: tuple[str, ...]
@@ -91,6 +95,7 @@ class Finetune(Step, frozen=True, kw_only=True):
     dropout: Share = 0.1
     seed: int = 1
     version: int = 1
+    headlines: bool | None = None
 
 
 class Distill(Step, frozen=True, kw_only=True):

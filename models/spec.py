@@ -29,10 +29,14 @@ class Runtime(StrEnum):
 
 
 class Input(StrEnum):
-    """How a scored text was written: as callers write ("Abuja.") or as corpora do ("Abuja .")."""
+    """
+    How a scored text was written: as callers write ("Abuja."), as corpora do ("Abuja ."), or of an
+    article the headline alone.
+    """
 
     RAW = "raw"
     TOKENISED = "tokenised"
+    HEADLINE = "headline"
 
 
 class Aggregation(StrEnum):

@@ -102,7 +102,7 @@ def test_a_stopped_recipe_continues_and_ends_in_a_catalog_that_answers(
     assert variant.lineage == tuple(str(step) for step in RECIPES["ner-int8"])
     assert variant.licence.name == "CC BY-NC 4.0"
     assert variant.evidence is not None and variant.evidence.split == "toy split"
-    assert variant.evidence.quality["f1"].keys() == set(Input)
+    assert variant.evidence.quality["f1"].keys() == {Input.RAW, Input.TOKENISED}
     assert variant.evidence.difference["f1"][Input.RAW].languages.keys() == {"hau", "swa"}
     answer = loaded.variants["ner-base"].answer(["Sani Bello ya isa Kano ranar Litinin."])[0]
     assert answer.tokens > 0

@@ -82,6 +82,8 @@ def test_articles_keep_their_own_line_separators(tmp_path: Path) -> None:
     first, second = data.articles(tmp_path, "hau", "train")
     assert first.text == "Kai\ndaya\u2028biyu\x85uku" and first.label == "sports"
     assert second.text == "Kawai"
+    headlines = data.articles(tmp_path, "hau", "train", headlines=True)
+    assert [each.text for each in headlines] == ["Kai", "Kawai"]
 
 
 @pytest.mark.parametrize("line", ["Kano", "Kano LOC", "Kano\tB-LOC", " B-LOC"])

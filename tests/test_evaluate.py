@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def test_evaluating_writes_scores_and_paired_differences(root: Path, tmp_path: P
     corpus = write_corpus(tmp_path / "corpus")
     evaluate.evaluate(root, ["ner-base", "ner-int8"], corpus, called="toy split")
     base, int8 = evidence(root, "ner-base"), evidence(root, "ner-int8")
-    for form in Input:
+    for form in (Input.RAW, Input.TOKENISED):
         assert base.quality["f1"][form].macro.mean == 1
         apart = int8.difference["f1"][form].macro
         assert apart.mean == pytest.approx(int8.quality["f1"][form].macro.mean - 1)
@@ -210,6 +211,17 @@ def test_a_variant_is_compared_in_its_own_languages(root: Path, tmp_path: Path) 
     int8 = evidence(root, "ner-int8")
     for table in (int8.quality["f1"], int8.difference["f1"], int8.disagreement):
         assert table[Input.RAW].languages.keys() == {"hau"}
+
+
+def test_a_variant_is_scored_in_languages_it_is_not_for(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.evaluate(root, ["ner-int8"], corpus, languages=("hau", "swa"))
+    int8 = catalog.open_variant(root / "ner-int8")
+    assert int8.variant.languages == ("hau",)
+    found = evidence(root, "ner-int8")
+    for table in (found.quality["f1"], found.difference["f1"], found.disagreement):
+        assert table[Input.RAW].languages.keys() == {"hau", "swa"}
+    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 6)
 
 
 def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Path) -> None:
@@ -235,6 +247,20 @@ def test_texts_written_in_one_way_are_checked_in_that_way_alone(root: Path, tmp_
     assert evidence(root, "ner-base").quality["f1"].keys() == {Input.RAW}
     base = catalog.open_variant(root / "ner-base")
     assert evaluate.check(base.variant, base.answer, corpus, "test") == ([], 2)
+
+
+def test_topics_are_scored_on_headlines_where_that_is_asked(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    texts = {"headline": "Kai Kai", "text": "kudi banki", "label": "business"}
+    (corpus / "news" / "hau" / "test.jsonl").write_text(json.dumps(texts) + "\n")
+    write_variant(
+        tmp_path, "news-base", Task.CLASSIFICATION, words={"kudi": "business", "Kai": "sports"}
+    )
+    evaluate.evaluate(tmp_path, ["news-base"], corpus)
+    assert evidence(tmp_path, "news-base").quality["accuracy"].keys() == {Input.RAW}
+    evaluate.evaluate(tmp_path, ["news-base"], corpus, inputs=(Input.RAW, Input.HEADLINE))
+    found = evidence(tmp_path, "news-base").quality["accuracy"]
+    assert found[Input.RAW].macro.mean == 1 and found[Input.HEADLINE].macro.mean == 0
 
 
 def test_who_has_answered_is_not_asked_again(

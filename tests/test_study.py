@@ -17,15 +17,18 @@ from build.errors import BuildError
 from build.frontier import float_bytes
 from build.prepare import prepared
 from build.publish import read, write
-from build.recipes import NER_LANGUAGES
+from build.recipes import NER_LANGUAGES, NEWS_LANGUAGES
 from build.steps import Step
 from build.studies import confidence, storage
 from build.studies import run as studies
 from build.studies.plan import BASE, STUDIES, Shown, toy
 from models import catalog
+from models.spec import Input
 from tests.tiny_corpus import write_corpus
 
 BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
+# Written up in ways of their own.
+OTHERWISE = {Shown.TRANSFER, Shown.LLM_INT8}
 ROWS = [row for study in STUDIES.values() for row in study.rows]
 
 
@@ -34,8 +37,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus in every language of the recipes, and room for a cache."""
     root = tmp_path_factory.mktemp("studies")
     write_corpus(root / "corpus", sentences=12)
-    for language in NER_LANGUAGES:
-        for kind in ("ner", "news"):
+    for kind, languages in (("ner", NER_LANGUAGES), ("news", NEWS_LANGUAGES)):
+        for language in languages:
             if not (root / "corpus" / kind / language).is_dir():
                 shutil.copytree(root / "corpus" / kind / "hau", root / "corpus" / kind / language)
     return root
@@ -64,7 +67,9 @@ def test_rows_stand_where_they_are_drawn(study: studies.Study) -> None:
         assert row.at.keys() == study.rows[0].at.keys() >= {study.along, study.apart}
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "llm-int8"])
+@pytest.mark.parametrize(
+    "name", [name for name, study in STUDIES.items() if study.shown not in OTHERWISE]
+)
 def test_a_quick_study_is_made_and_written_up(
     name: str, room: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,14 +109,52 @@ def test_llm_int8_says_what_it_needs(room: Path, capsys: pytest.CaptureFixture[s
     assert "pip install -r requirements/bitsandbytes.txt" in capsys.readouterr().err
 
 
-def test_what_is_done_is_not_done_again(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main(words(room, "attention")) == 0
+def test_transfer_is_told_from_languages_that_were_trained_on(room: Path) -> None:
+    torch.set_num_threads(1)
+    assert main(words(room, "transfer")) == 0
+    root = room / "cache" / "quick-studies"
+    hau, topics = read(root, "transfer-hau"), read(root, "transfer-articles")
+    assert hau.languages == ("hau",) and hau.parent == "transfer-all-nine"
+    assert hau.evidence and topics.evidence
+    for found in (hau.evidence.quality, hau.evidence.difference):
+        assert found["f1"][Input.RAW].languages.keys() == set(NER_LANGUAGES)
+    assert topics.evidence.quality["f1"].keys() == {Input.RAW, Input.HEADLINE}
+    with (room / "out" / "transfer.csv").open() as opened:
+        table = list(csv.DictReader(opened))
+    mine = [line for line in table if line["variant"] == "transfer-hau"]
+    assert {line["language"]: line["trained on it"] for line in mine} == (
+        {"macro": "", **dict.fromkeys(NER_LANGUAGES, "no"), "hau": "yes"}
+    )
+    controls = [line["minus_control_mean"] == "" for line in table if line not in mine]
+    assert all(line["minus_control_mean"] for line in mine) and all(controls)
+    page = (room / "out" / "transfer.md").read_text()
+    assert "| all nine | hau |" in page and "| articles → headlines |" in page
+    swa = next(line for line in mine if line["language"] == "swa")
+    assert f"*{float(swa['f1_mean']):.3f}*" in page
+    assert "never trained on this language" in (room / "out" / "transfer.svg").read_text()
+
+
+def test_rows_of_transfer_come_after_what_they_are_compared_with() -> None:
+    rows = STUDIES["transfer"].rows
+    for place, row in enumerate(rows):
+        before = {each.name: each for each in rows[:place]}
+        assert row.parent is None or row.parent in before
+        if row.parent:
+            control = before[row.parent]
+            assert (row.languages, row.inputs) == (control.languages, control.inputs)
+
+
+@pytest.mark.parametrize("name", ["attention", "transfer"])
+def test_what_is_done_is_not_done_again(
+    name: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(words(room, name)) == 0
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr(studies, "_make", never)
-    assert main(words(room, "attention")) == 0
+    assert main(words(room, name)) == 0
 
 
 @pytest.mark.parametrize("name", ["calibration", "entropy"])

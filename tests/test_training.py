@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from build import cooccurrence, losses, pretrain, schedule, stream, tokenizer, training
 from build.checkpoint import read_purpose
 from build.data import DataError, Span
-from build.examples import piece_tags
+from build.examples import Reading, gold, piece_tags
 from build.finetune import finetune
 from build.steps import CountEmbeddings, Finetune, Pretrain
 from models.encode import Encoder
@@ -193,6 +195,31 @@ def test_fine_tuning_names_its_labels_and_says_how_to_read(
     assert purpose.labels == labels and purpose.languages == ("hau", "swa")
     assert purpose.windows == Windows(tokens=64, overlap=16)
     assert not (target / "resume.pt").exists()
+
+
+@pytest.mark.parametrize(("headlines", "read"), [(False, "kasuwa"), (True, "likita")])
+def test_articles_are_learnt_from_whole_or_by_their_headlines(
+    tmp_path: Path, headlines: bool, read: str
+) -> None:
+    row = {"headline": "likita", "text": "kasuwa", "label": "health"}
+    file = tmp_path / "news" / "hau" / "train.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(row) + "\n")
+    encoder = Encoder(
+        write_encoder(tmp_path / "source") / "tokenizer.json", Windows(tokens=64, overlap=0)
+    )
+    reading = Reading(
+        task=Task.CLASSIFICATION,
+        languages=("hau",),
+        window=64,
+        batch_tokens=512,
+        epochs=1,
+        seed=1,
+        headlines=headlines,
+    )
+    _, (draw,) = gold(reading, tmp_path, encoder)
+    ids, _ = draw(random.Random(1))
+    assert ids[-len(read) :] == encoder.encode(read).ids.tolist()[-len(read) :]
 
 
 def test_an_empty_training_split_is_said_so(tmp_path: Path) -> None:

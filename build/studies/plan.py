@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import product
+from itertools import islice, product, zip_longest
 
 import msgspec
 
-from build.recipes import ENCODER, NER_LANGUAGES, RECIPES
+from build.recipes import BASELINES, ENCODER, NER_LANGUAGES, RECIPES
 from build.steps import (
     LINEARS,
     Calibrate,
@@ -32,7 +32,7 @@ from build.steps import (
     Step,
     TrimVocabulary,
 )
-from models.spec import Task
+from models.spec import Input, Task
 
 BASE = "ner-base"
 EXPORT = Export(weights="float16")
@@ -46,14 +46,21 @@ class Row:
     """
     One variant of a study.
 
-    name   of the variant, unique over all studies
-    at     column -> where it stands: the table's columns and the picture's axes
-    steps  all of them, from nothing
+    name       of the variant, unique over all studies
+    at         column -> where it stands: the table's columns and the picture's axes
+    steps      all of them, from nothing
+    parent     what it is compared with: the baseline, or a row before it; None: nothing
+    languages  it is scored in; none: those it is for
+    inputs     how the texts are written that it is scored on
     """
 
     name: str
     at: Mapping[str, float | str]
     steps: tuple[Step, ...]
+    parent: str | None = BASE
+    languages: tuple[str, ...] = ()
+    # Half the time is scoring, and only raw text is read off.
+    inputs: tuple[Input, ...] = (Input.RAW,)
 
 
 class Shown(StrEnum):
@@ -63,6 +70,7 @@ class Shown(StrEnum):
     CONFIDENCE = "confidence"
     STORAGE = "storage"
     LLM_INT8 = "llm-int8"
+    TRANSFER = "transfer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +88,12 @@ class Study:
 
 
 def toy(study: Study) -> Study:
-    """The first rows of the first lines: enough to see that it works."""
-    firsts: dict[float | str, Row] = {}
+    """The first rows of its lines, in turn: enough to see that it works."""
+    lines: dict[float | str, list[Row]] = {}
     for row in study.rows:
-        firsts.setdefault(row.at[study.apart], row)
-    return replace(study, rows=tuple(firsts.values())[:TOY_ROWS])
+        lines.setdefault(row.at[study.apart], []).append(row)
+    turns = (row for turn in zip_longest(*lines.values()) for row in turn if row)
+    return replace(study, rows=tuple(islice(turns, TOY_ROWS)))
 
 
 def from_baseline(*steps: Step) -> tuple[Step, ...]:
@@ -243,6 +252,73 @@ ATTENTION = Study(
     ),
 )
 
+# --- transfer ---------------------------------------------------------------------------------
+
+
+def _all_but(language: str) -> tuple[str, ...]:
+    return tuple(each for each in NER_LANGUAGES if each != language)
+
+
+# Swahili has relatives among the nine: kin is Bantu too, ibo, wol and yor are Niger-Congo. Hausa
+# has none but Amharic, in another script. How far does each carry, alone and together? And left
+# out itself, is Swahili better served by its relatives alone or by all there is?
+TAUGHT: dict[str, tuple[str, ...]] = {
+    "all nine": NER_LANGUAGES,
+    "hau": ("hau",),
+    "swa": ("swa",),
+    "hau + swa": ("hau", "swa"),
+    "ibo + kin + wol + yor": ("ibo", "kin", "wol", "yor"),
+    "all but swa": _all_but("swa"),
+    "all but hau": _all_but("hau"),
+}
+
+
+def _taught(trained: str, parent: str | None) -> Row:
+    # Not calibrated: a temperature changes no label, and F1 is all that is read off.
+    step = msgspec.structs.replace(SHORT, languages=TAUGHT[trained])
+    return Row(
+        name=_named(trained),
+        at={"task": "entities", "trained on": trained},
+        steps=(*ENCODER, step, EXPORT),
+        parent=parent,
+        languages=NER_LANGUAGES,
+    )
+
+
+def _read(trained: str, parent: str | None, *steps: Step) -> Row:
+    return Row(
+        name=_named(trained),
+        at={"task": "topics", "trained on": trained},
+        steps=steps,
+        parent=parent,
+        inputs=(Input.RAW, Input.HEADLINE),
+    )
+
+
+def _named(trained: str) -> str:
+    return f"transfer-{trained.replace(' + ', '-').replace(' ', '-')}"
+
+
+# The published baseline read articles: nothing is trained for it.
+ARTICLES = RECIPES[BASELINES[Task.CLASSIFICATION]]
+HEADLINES = tuple(
+    msgspec.structs.replace(step, headlines=True) if isinstance(step, Finetune) else step
+    for step in ARTICLES
+)
+
+TRANSFER = Study(
+    title="Transfer: languages that were never trained on, and headlines against articles",
+    along="trained on",
+    apart="task",
+    rows=(
+        _taught("all nine", None),
+        *(_taught(trained, _named("all nine")) for trained in TAUGHT if trained != "all nine"),
+        _read("articles", None, *ARTICLES, Restore(), EXPORT),
+        _read("headlines", _named("articles"), *HEADLINES),
+    ),
+    shown=Shown.TRANSFER,
+)
+
 # --- quantization -----------------------------------------------------------------------------
 
 
@@ -351,6 +427,7 @@ STUDIES: dict[str, Study] = {
     "factorize": FACTORIZE,
     "sensitivity": SENSITIVITY,
     "attention": ATTENTION,
+    "transfer": TRANSFER,
     "quantization": QUANTIZATION,
     "vocabulary": VOCABULARY,
     "calibration": CALIBRATION,

@@ -1,8 +1,8 @@
 """
 A study's rows made and scored, one after the other: what is done already is not done again.
 
-Rows become variants of a catalog of their own, beside the baseline they are compared with; what was
-found stands in their manifests, as for any variant.
+Rows become variants of a catalog of their own, beside what they are compared with; what was found
+stands in their manifests, as for any variant.
 """
 
 from __future__ import annotations
@@ -20,30 +20,35 @@ from build.publish import publish, read, trained_here
 from build.recipes import RECIPES
 from build.run import Kitchen, cook
 from build.steps import Step
-from build.studies.plan import BASE, Study
+from build.studies.plan import BASE, Row, Study
 from models.catalog import MANIFEST
-from models.spec import Input, Variant
+from models.spec import Variant
 
 
 def run(
     study: Study, kitchen: Kitchen, root: Path, *, quick: bool = False, called: str = "test"
 ) -> list[Variant]:
     """
-    The baseline and every row, judged on the test split; `called` is how evidence names it.
+    Every row, judged on the test split; before them the baseline, where it is compared with.
 
-    root   the catalog they are published into
-    quick  the same rows as toys, to see it work
+    root    the catalog they are published into
+    quick   the same rows as toys, to see it work
+    called  how evidence names the split
 
     Raises BuildError, DataError.
     """
-    _baseline(kitchen, root, quick=quick, called=called)
-    said: Said = {}  # the baseline is asked once
+    names = [row.name for row in study.rows]
+    # A study without rows looks at the baseline alone.
+    if not study.rows or any(row.parent == BASE for row in study.rows):
+        _baseline(kitchen, root, quick=quick, called=called)
+        names.insert(0, BASE)
+    said: Said = {}  # what others are compared with is asked once
     for row in tqdm(study.rows, "rows", unit="row"):
         steps = prepared(row.steps, base=False, quick=quick)
         if not is_judged(root, row.name, steps):
             tqdm.write(f"{row.name}: {', '.join(f'{key} {at}' for key, at in row.at.items())}")
-            _make(row.name, steps, kitchen, root, called=called, parent=BASE, said=said)
-    return [read(root, name) for name in (BASE, *(row.name for row in study.rows))]
+            _make(row, steps, kitchen, root, called=called, said=said)
+    return [read(root, name) for name in names]
 
 
 def is_judged(root: Path, name: str, steps: tuple[Step, ...]) -> bool:
@@ -65,24 +70,31 @@ def _baseline(kitchen: Kitchen, root: Path, *, quick: bool, called: str) -> None
         shutil.rmtree(root / BASE, ignore_errors=True)
         shutil.copytree(published / BASE, root / BASE)
     elif quick:
-        _make(BASE, steps, kitchen, root, called=called, parent=None, said={})
+        row = Row(name=BASE, at={}, steps=RECIPES[BASE], parent=None)
+        _make(row, steps, kitchen, root, called=called, said={})
     else:
         raise BuildError(f"{published} holds no judged {BASE} of today's recipe: build it first")
 
 
 def _make(
-    name: str,
+    row: Row,
     steps: tuple[Step, ...],
     kitchen: Kitchen,
     root: Path,
     *,
     called: str,
-    parent: str | None,
     said: Said,
 ) -> None:
+    """Cook the row's steps as this run does them, publish and score what comes of them."""
     checkpoint = cook(Checkpoint(kitchen.cache / "start", ()), steps, kitchen)
     purpose = read_purpose(checkpoint.folder)
-    title = trained_here(name, purpose, base=None, parent=parent)
-    publish(checkpoint, root, title)
-    # Half the time is scoring, and only raw text is read off.
-    evaluate(root, [name], kitchen.corpus, called=called, inputs=(Input.RAW,), said=said)
+    publish(checkpoint, root, trained_here(row.name, purpose, base=None, parent=row.parent))
+    evaluate(
+        root,
+        [row.name],
+        kitchen.corpus,
+        called=called,
+        inputs=row.inputs,
+        languages=row.languages,
+        said=said,
+    )

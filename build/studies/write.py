@@ -15,7 +15,7 @@ from typing import Any
 from build.chart import COLOURS, MARKERS, errors, picture
 from build.frontier import float_bytes
 from build.report import render
-from build.studies import confidence, llm_int8, storage
+from build.studies import confidence, llm_int8, storage, transfer
 from build.studies.measured import ALL, Figures
 from build.studies.plan import Shown, Study
 from models.spec import Input, Interval, Scores, Variant
@@ -58,19 +58,20 @@ def write(
     name: str, study: Study, variants: Sequence[Variant], root: Path, corpus: Path, out: Path
 ) -> list[Path]:
     """
-    Write NAME.csv, NAME.svg and NAME.md into `out`; the baseline comes first. The files.
+    Write NAME.csv, NAME.svg and NAME.md into `out`; the first is what others are compared with.
 
     What else a study shows of its variants is measured now, in the catalog `root`.
     """
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{name}.{ending}" for ending in ("csv", "svg", "md")]
     baseline = variants[0]
-    assert baseline.evidence
+    evidence = [each.evidence for each in variants if each.evidence]
     common = {
         "name": name,
         "study": study,
         "baseline": baseline,
-        "split": variants[-1].evidence.split if variants[-1].evidence else "",
+        "data": "; ".join(dict.fromkeys(each.data for each in evidence)),
+        "split": evidence[-1].split,
     }
     found: Any
     if measured := MEASURED.get(study.shown):
@@ -78,6 +79,10 @@ def write(
         figures_table(figures, files[0])
         measured.draw(figures, files[1])
         found = {variant: of[ALL] for variant, of in figures.items()}
+    elif study.shown is Shown.TRANSFER:
+        found = transfer.panels(study, variants)
+        transfer.table(found, files[0])
+        transfer.draw(found, files[1])
     else:
         found = scored_rows(study, variants)
         table(found, files[0])
