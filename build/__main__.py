@@ -30,7 +30,6 @@ from build.steps import (
     Distill,
     Export,
     Finetune,
-    Pack,
     Quantize,
     Step,
     TrimVocabulary,
@@ -317,8 +316,10 @@ def _shape(words: Sequence[str]) -> int:
     _pair(checkpoint, Export(), args, title, golden=False)
     if args.like:
         recipe = RECIPES[args.like]
-        graphs = [step for step in recipe if isinstance(step, Export | Quantize | Pack)]
-        made = cook(compressed(checkpoint, recipe), graphs, Kitchen(Path(), "cpu", args.cache))
+        last = max(place for place, step in enumerate(recipe) if isinstance(step, Export))
+        made = cook(
+            compressed(checkpoint, recipe), recipe[last:], Kitchen(Path(), "cpu", args.cache)
+        )
         small = replace(title, name=f"{title.name}-{args.like}", parent=f"{title.name}-base")
         _publish(made, args.catalog, small, golden=False)
     return 0

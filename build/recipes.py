@@ -54,7 +54,7 @@ NER_TENTH = (
     PruneStructure(heads=0.67, columns=0.9, epochs=3, peak=4e-4),
 )
 NEWS_TENTH = (
-    msgspec.structs.replace(NEWS_HALF, layers=(1,)),
+    msgspec.structs.replace(NEWS_HALF, layers=(1,), epochs=1),
     NARROW,
     PruneStructure(heads=0.67, columns=0.9, epochs=2, peak=4e-4),
 )
