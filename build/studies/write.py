@@ -21,6 +21,8 @@ from build.studies.plan import Shown, Study
 from models.spec import Input, Interval, Scores, Variant
 
 MACRO = "macro"
+SMALL = 0.01  # of F1
+TICKS = (-0.6, -0.3, -0.1, -0.03, -SMALL, -0.005, 0, 0.005, SMALL, 0.03)
 # What is measured of the rows beyond their scores.
 MEASURED: dict[Shown, Any] = {
     Shown.CONFIDENCE: confidence,
@@ -156,6 +158,11 @@ def draw(study: Study, baseline: Variant, found: Sequence[Found], file: Path) ->
                 linewidth=1.4,
                 label=line,
             )
+        # A ruinous row would flatten all others: beyond a hundredth the axis is logarithmic.
+        axes.set_yscale("symlog", linthresh=SMALL)
+        low, high = axes.get_ylim()
+        axes.set_yticks([each for each in TICKS if low <= each <= high])
+        axes.yaxis.set_major_formatter("{x:+g}")
         axes.set_xticks(sorted({row.at[study.along] for row in found}))
         axes.set_xlabel(study.along)
         axes.set_ylabel("F1 minus baseline, with 95 % interval")
@@ -165,7 +172,9 @@ def _lines(study: Study, found: Sequence[Found]) -> dict[str, list[Found]]:
     """What is drawn as a line, from left to right, by what tells it from the others."""
     lines: dict[str, list[Found]] = {}
     for row in sorted(found, key=lambda row: row.at[study.along]):
-        lines.setdefault(f"{study.apart} {row.at[study.apart]}", []).append(row)
+        value = row.at[study.apart]
+        label = value if isinstance(value, str) else f"{study.apart} {value:g}"
+        lines.setdefault(label, []).append(row)
     return lines
 
 
