@@ -27,6 +27,10 @@ from models.spec import Input
 from tests.tiny_corpus import write_corpus
 
 BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
+OPENVINO = importlib.util.find_spec("openvino") is not None
+NEEDS = {
+    "openvino": pytest.mark.skipif(not OPENVINO, reason="needs requirements/openvino.txt"),
+}
 # Written up in ways of their own.
 OTHERWISE = {Shown.TRANSFER, Shown.LLM_INT8}
 ROWS = [row for study in STUDIES.values() for row in study.rows]
@@ -68,7 +72,12 @@ def test_rows_stand_where_they_are_drawn(study: studies.Study) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, study in STUDIES.items() if study.shown not in OTHERWISE]
+    "name",
+    [
+        pytest.param(name, marks=NEEDS.get(name, ()))
+        for name, study in STUDIES.items()
+        if study.shown not in OTHERWISE
+    ],
 )
 def test_a_quick_study_is_made_and_written_up(
     name: str, room: Path, capsys: pytest.CaptureFixture[str]

@@ -28,6 +28,7 @@ from build.steps import (
     QuantizeBlocks,
     QuantizeStatic,
     Restore,
+    RunWith,
     SkipAttention,
     Step,
     TrimVocabulary,
@@ -412,6 +413,20 @@ ENTROPY = _again(
     "pruned-after-at-once-90",
 )
 
+OPENVINO = Study(
+    title="OpenVINO: another runtime",
+    along="bits",
+    apart="how",
+    rows=(
+        Row(
+            name="openvino-bfloat16",
+            at={"bits": 16, "how": "bfloat16, nothing quantized"},
+            steps=(*RECIPES[BASE], Restore(), Export(weights="bfloat16"), RunWith()),
+        ),
+        _quantized("openvino-static", 8, "static int8", QuantizeStatic(), RunWith()),
+    ),
+)
+
 LLM_INT8 = Study(
     title="LLM.int8(): outliers in floats, all else in int8",
     along="network",
@@ -432,5 +447,6 @@ STUDIES: dict[str, Study] = {
     "vocabulary": VOCABULARY,
     "calibration": CALIBRATION,
     "entropy": ENTROPY,
+    "openvino": OPENVINO,
     "llm-int8": LLM_INT8,
 }
