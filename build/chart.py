@@ -97,7 +97,8 @@ def draw_frontier(points: Sequence[Point], dominated: Mapping[str, str], file: P
             (size, "MB, tokenizer included", [each.variant.bytes / 1e6 for each in points]),
             (speed, "tokens/s, one core", [each.tokens_per_second.mean for each in points]),
         ):
-            for x, point in zip(place, points, strict=True):
+            ordered = sorted(zip(place, points, strict=True), key=lambda each: each[0])
+            for number, (x, point) in enumerate(ordered):
                 colour = "#999999" if point.name in dominated else COLOURS[1]
                 axes.errorbar(
                     x,
@@ -108,14 +109,16 @@ def draw_frontier(points: Sequence[Point], dominated: Mapping[str, str], file: P
                     markersize=5,
                     linewidth=1.2,
                 )
+                # Every other name stands above, so that neighbours do not touch.
+                above = number % 2 == 1
                 axes.annotate(
                     point.name,
-                    (x, point.f1.low),
-                    xytext=(0, -4),
+                    (x, point.f1.high if above else point.f1.low),
+                    xytext=(0, 4 if above else -4),
                     textcoords="offset points",
                     rotation=35,
-                    ha="right",
-                    va="top",
+                    ha="left" if above else "right",
+                    va="bottom" if above else "top",
                     fontsize="x-small",
                     color=colour,
                 )
