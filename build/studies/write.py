@@ -22,7 +22,7 @@ from models.spec import Input, Interval, Scores, Variant
 
 MACRO = "macro"
 SMALL = 0.01  # of F1
-TICKS = (-0.6, -0.3, -0.1, -0.03, -SMALL, -0.005, 0, 0.005, SMALL, 0.03)
+TICKS = (-0.6, -0.3, -0.1, -0.03, -SMALL, -0.005, -0.002, 0, 0.002, 0.005, SMALL, 0.03)
 # What is measured of the rows beyond their scores.
 MEASURED: dict[Shown, Any] = {
     Shown.CONFIDENCE: confidence,
