@@ -144,7 +144,8 @@ def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
     """How many decisions are another's, by how sure the baseline was of them."""
     tenths = range(1, DECILES + 1)
     with picture(file, (7.5, 4.2), grid="y") as axes:
-        for place, (name, each) in enumerate(found.items()):
+        others = {name: each for name, each in found.items() if name != BASE}
+        for place, (name, each) in enumerate(others.items()):
             axes.plot(
                 tenths,
                 [100 * each[ALL][f"flips_{tenth}"] for tenth in tenths],
