@@ -59,4 +59,4 @@ def test_every_test_article_has_a_known_topic(corpus: Path, language: str) -> No
 def test_figures_measured_again_fall_into_their_intervals(corpus: Path, name: str) -> None:
     pipeline = catalog.open_variant(ZOO / name)
     outside, count = check(pipeline.variant, pipeline.answer, corpus, "test")
-    assert count > 20 and outside == []
+    assert count >= 20 and outside == []
