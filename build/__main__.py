@@ -297,6 +297,8 @@ def _shape(words: Sequence[str]) -> int:
     parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json; by default the zoo's")
     parser.add_argument("--cache", type=Path, default=CACHE)
     args = parser.parse_args(words)
+    if args.like:
+        _known(args.like, RECIPES, "recipe")
     _quiet_libraries()
     from build.publish import Title
     from build.shapes import DESCRIPTION, LICENCE, compressed, random_checkpoint
@@ -311,8 +313,6 @@ def _shape(words: Sequence[str]) -> int:
         licence=LICENCE,
         command=f"python -m build shape {args.shape} --task {args.task} --out FOLDER",
     )
-    if args.like:
-        _known(args.like, RECIPES, "recipe")
     _pair(checkpoint, Export(), args, title, golden=False)
     if args.like:
         recipe = RECIPES[args.like]

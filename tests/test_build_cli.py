@@ -221,6 +221,10 @@ def test_build_is_ours() -> None:
         (["evaluate", "ner-tiny", "--data", ".", "--catalog", "."], "holds no variant ner-tiny"),
         (["measure", "ner-tiny", "--catalog", "."], "holds no variant ner-tiny"),
         (["shape", "afriberta-base", "--out", ".", "--tokenizer", "nix"], "no tokenizer nix"),
+        (
+            ["shape", "afriberta-base", "--out", ".", "--like", "ner-smal"],
+            "did you mean ner-small?",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
