@@ -7,7 +7,7 @@ scale for a whole batch, and strangers then move each other's answers.
 
 The embedding, most of a small network's bytes and little of its time, may be stored in blocks of 4
 bits instead: onnxruntime widens it to floats once, when it loads, for looking up floats is fast.
-(GatherBlockQuantized would keep it narrow in memory, at a sixth of a small network's speed.)
+(GatherBlockQuantized would keep it narrow in memory, and take a quarter of a small network's time.)
 
 Processors without VNNI add pairs of uint8 x int8 products in 16 bits, which can overflow
 (microsoft/onnxruntime#14642): models/runtime_onnx.py asks for the exact way there, and the golden
