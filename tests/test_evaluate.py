@@ -13,7 +13,7 @@ from seqeval.metrics import f1_score as seqeval_f1
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score as sklearn_f1
 
-from build import data, evaluate, measure, publish, scoring
+from build import data, evaluate, measure, provenance, publish, scoring
 from build.data import Article, DataError, Sentence, Span
 from build.errors import BuildError
 from build.scoring import accuracy, entity_counts, entity_f1, macro_f1, resampled, topic_counts
@@ -318,6 +318,7 @@ def test_measuring_compares_with_the_baseline_of_the_same_run(root: Path) -> Non
     assert (base.mean, base.low, base.high) == (1, 1, 1)
     speed = evidence(root, "ner-int8").speed
     assert speed == found["ner-int8"]
+    assert speed.host == provenance.host()
     assert speed.tokens_per_second.mean > 0 and speed.tokens_per_second.n == 3
     assert speed.load_seconds.mean > 0 and speed.ratio_to_baseline.mean > 0
 

@@ -13,7 +13,7 @@ from build.__main__ import main
 from build.frontier import TARGETS, Point, Target, dominated, frontier, nearest, points
 from build.report import by_task
 from models import catalog
-from models.spec import File, Input, Interval, Speed, Task, Variant
+from models.spec import File, Input, Interval, Task, Variant
 
 ROOT = Path(__file__).parent.parent
 ZOO = ROOT / "models" / "zoo"
@@ -102,11 +102,6 @@ def test_the_page_in_docs_is_what_the_manifests_say(tmp_path: Path) -> None:
     for each in variants:
         assert any(each.name in drawn.read_text() for drawn in pictures)
     assert page.read_text().count("| yes |") + page.read_text().count("| no |") == 2 * len(TARGETS)
-
-
-def test_measurements_say_their_host(tmp_path: Path) -> None:
-    fields = {each.name: each for each in msgspec.structs.fields(Speed)}
-    assert fields["host"].default is None  # manifests written before it are read
 
 
 def test_a_catalog_without_figures_is_said(
