@@ -33,6 +33,7 @@ from service.edge import (
     request_id_of,
 )
 from service.lane import Answered, Lane, Lanes
+from service.policy import Decision
 from service.schemas import (
     Ask,
     ClassificationReply,
@@ -76,16 +77,25 @@ class Answers:
     async def reply(self, task: Task, ask: Ask, caller: Caller) -> Reply:
         """The answer to `ask`. Raises a `KadogoError`, or `CallerLeft`."""
         settings = self._settings
-        lane = self.lanes.choose(task, ask.variant)
-        caller.variant = lane.variant.name
         texts = texts_of(ask, max_inputs=settings.max_inputs, max_text=settings.max_text)
+        lane, decision = self.lanes.choose(
+            task,
+            ask.variant,
+            ask.policy,
+            characters=sum(map(len, texts)),
+            key=caller.key,
+            priority=caller.priority,
+        )
+        caller.variant = lane.variant.name
         answered = await lane.answer(
             texts,
             ask.options,
-            deadline=caller.started + self.deadline_s,
+            deadline=caller.deadline,
+            key=caller.key,
+            priority=caller.priority,
             leaving=caller.leaving,
         )
-        return _reply(lane, answered, perf_counter() - caller.started)
+        return _reply(lane, decision, answered, perf_counter() - caller.started)
 
     def endpoint(self, task: Task) -> Post:
         """POST of an `Ask` as JSON."""
@@ -96,12 +106,14 @@ class Answers:
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
 
 
-def _reply(lane: Lane, answered: Answered, total_s: float) -> Reply:
+def _reply(lane: Lane, decision: Decision, answered: Answered, total_s: float) -> Reply:
     variant = lane.variant
     return REPLIES[variant.task](
         task=variant.task,
         variant=variant.name,
         digest=lane.digest,
+        reason=decision.reason,
+        rejected=decision.rejected,
         results=answered.answers,
         timing_ms=Timing(
             queue=_ms(answered.queue_s),
@@ -125,6 +137,7 @@ def _outcome(reply: Reply) -> Outcome:
     headers = [
         (b"content-type", JSON),
         (b"x-variant", reply.variant.encode()),
+        (b"x-variant-reason", reply.reason.encode()),
         (b"server-timing", timing.encode()),
     ]
     return Outcome(200, msgspec.json.encode(reply), headers)

@@ -7,25 +7,28 @@ Items are anything that has a length in tokens. Knows nothing of models, texts o
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from bisect import insort
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from math import inf
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from models.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
+from service.cost import Line
+from service.fair import Flow, Priority
+from service.pool import Pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How many batches' worth of the oldest waiting items is sorted before one batch is cut.
+# How many batches' worth of the next waiting items is sorted before one batch is cut.
 LOOK = 4
-# Weight of the newest batch in the measured seconds a token.
-NEWEST = 0.1
+# Seconds a token where nothing has run yet.
+GUESS_S = 1e-4
+# Dead items that may lie among the living before the queue is swept.
+SWEPT = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +48,9 @@ class Limits:
 
 def cut(tokens: Sequence[int], *, items: int, budget: int, padding: float) -> list[int]:
     """
-    Indices of the next batch out of `tokens`, the lengths of waiting items, oldest first.
+    Indices of the next batch out of `tokens`, the lengths of waiting items, the next first.
 
-    The oldest always goes. Neighbours in length join it, the one that pads least first, while
+    The next always goes. Neighbours in length join it, the one that pads least first, while
     the batch keeps within `items`, `budget` tokens with padding, and its share of `padding`.
 
     [9, 2, 8, 30] items=4 budget=64 padding=.25  ->  [2, 0]: 8 and 9 together, padded to 18
@@ -89,6 +92,7 @@ class Job(Generic[Item, Result]):
 
     answer    the results, in the order of the items; fails as soon as one item does
     begun     when the first item's run began, by `perf_counter`; `done` when the last one's ended
+    waiting   its items that are not begun; none once nobody waits for the answer
     """
 
     __slots__ = (
@@ -99,6 +103,7 @@ class Job(Generic[Item, Result]):
         "deadline",
         "done",
         "submitted",
+        "waiting",
     )
 
     def __init__(self, size: int, deadline: float) -> None:
@@ -106,6 +111,7 @@ class Job(Generic[Item, Result]):
         self.deadline = deadline
         self.submitted = self.done = perf_counter()
         self.begun = inf if size else self.submitted
+        self.waiting: set[_Waiting] = set()
         self._results: list[Any] = [None] * size
         self._left = size
         if not size:
@@ -133,103 +139,70 @@ class Job(Generic[Item, Result]):
 
     def lost(self, now: float) -> str | None:
         """Why this job's items need not be run any more; None if somebody still waits."""
-        if self.deadline <= now:
-            self.fail(DeadlineExceeded("the answer did not come within the deadline"))
-            return "deadline"
         if not self.answer.done():
-            return None
+            if self.deadline > now:
+                return None
+            self.fail(DeadlineExceeded("the answer did not come within the deadline"))
+        if not self.answer.cancelled() and isinstance(self.answer.exception(), DeadlineExceeded):
+            return "deadline"
         gone = self.answer.cancelled() or isinstance(self.answer.exception(), CallerLeft)
         return "caller_left" if gone else "failed_with_its_request"
 
 
-class _Waiting(NamedTuple):
-    job: Job[Any, Any]
-    place: int
-    item: Any
-    tokens: int
+class _Waiting:
+    """One item; the order of two is that of their turns."""
+
+    __slots__ = ("cost_s", "flow", "item", "job", "place", "tokens", "turn")
+
+    def __init__(
+        self,
+        job: Job[Any, Any],
+        place: int,
+        item: Any,
+        tokens: int,
+        flow: Flow,
+        cost_s: float,
+        turn: _Turn,
+    ) -> None:
+        self.job = job
+        self.place = place
+        self.item = item
+        self.tokens = tokens
+        self.flow = flow
+        self.cost_s = cost_s
+        self.turn = turn
+
+    def __lt__(self, other: _Waiting) -> bool:
+        return self.turn < other.turn
 
 
-class _Outcome(NamedTuple):
+class _Turn(NamedTuple):
+    """Who ranks first goes first, then who starts first in virtual time, then who came first."""
+
+    rank: int
+    start: float
+    number: int
+
+
+class Batch(NamedTuple):
+    """Some items that run together, and what was predicted of it."""
+
+    items: list[_Waiting]
+    predicted_s: float
+
+    @property
+    def tokens(self) -> int:
+        return sum(waiting.tokens for waiting in self.items)
+
+    @property
+    def padded(self) -> int:
+        return len(self.items) * max(waiting.tokens for waiting in self.items)
+
+
+class Outcome(NamedTuple):
     results: Sequence[Any]
     begun: float
     done: float
-
-
-class Pool:
-    """
-    `threads` threads that every batcher of the process shares, each batcher in its turn.
-
-    A batch is cut when a thread is free to run it, not before: an idle server adds no wait, and
-    a busy one chooses from everything that came meanwhile.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="run")
-        self._free = threads
-        self._turns: deque[Batcher[Any, Any]] = deque()
-        self._batchers: list[Batcher[Any, Any]] = []
-        self._called = False
-        self._closed = False
-
-    @property
-    def drain_s(self) -> float:
-        """Seconds until all that waits now is done, at the measured rates."""
-        return sum(b.waiting_tokens * b.token_s for b in self._batchers) / self.threads
-
-    def join(self, batcher: Batcher[Any, Any]) -> None:
-        self._batchers.append(batcher)
-
-    def call(self, batcher: Batcher[Any, Any]) -> None:
-        """`batcher` has work. Batches are cut at the end of this turn of the loop."""
-        if self._closed:
-            raise NotReady("the server is shutting down")
-        if not batcher.in_turn:
-            batcher.in_turn = True
-            self._turns.append(batcher)
-        if self._free and not self._called:
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
-
-    async def close(self) -> None:
-        """Refuse what comes, fail what waits, and let what runs end."""
-        self._closed = True
-        for batcher in self._batchers:
-            batcher.abandon()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.executor.shutdown)
-
-    def _dispatch(self) -> None:
-        self._called = False
-        while self._free and self._turns:
-            batcher = self._turns.popleft()
-            batcher.in_turn = False
-            batch = batcher.take(self._free)
-            if batcher.waiting_items:
-                batcher.in_turn = True
-                self._turns.append(batcher)
-            if batch:
-                self._free -= 1
-                loop = asyncio.get_running_loop()
-                self.executor.submit(self._work, loop, batcher, batch)
-
-    def _work(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batcher: Batcher[Any, Any],
-        batch: list[_Waiting],
-    ) -> None:
-        outcome = batcher.execute(batch)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            loop.call_soon_threadsafe(self._finished, batcher, batch, outcome)
-
-    def _finished(
-        self, batcher: Batcher[Any, Any], batch: list[_Waiting], outcome: _Outcome
-    ) -> None:
-        batcher.settle(batch, outcome)
-        self._free += 1
-        self._dispatch()
-        batcher.learn(batch, outcome)  # last: the thread should not idle meanwhile
 
 
 class Batcher(Generic[Item, Result]):
@@ -238,6 +211,7 @@ class Batcher(Generic[Item, Result]):
 
     run       called in a thread with the items of one batch; one result each, in order
     observer  is told of every batch, every dropped item and the depth of the queue
+    line      padded tokens of a batch -> seconds, as measured
     """
 
     def __init__(
@@ -248,38 +222,63 @@ class Batcher(Generic[Item, Result]):
         observer: Observer,
     ) -> None:
         self.limits = limits
-        self.token_s = 0.0
-        self.waiting_tokens = 0
-        self.in_turn = False
+        self.line = Line(each=GUESS_S)
+        self.waiting_items = self.waiting_tokens = 0
         self._run = run
         self._pool = pool
         self._observer = observer
-        self._queue: deque[_Waiting] = deque()
+        self._queue: list[_Waiting] = []
+        self._numbers = count()
         pool.join(self)
 
     @property
-    def waiting_items(self) -> int:
-        return len(self._queue)
+    def next(self) -> tuple[int, float]:
+        """Rank and start of what goes next; there must be some."""
+        return self._queue[0].turn[:2]
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._queue
+
+    def cost_s(self, tokens: int) -> float:
+        """Seconds of one core that so many tokens take, where full batches are what runs."""
+        full = self.limits.tokens
+        return self.line(tokens) if tokens >= full else tokens * self.line(full) / full
 
     def submit(
-        self, items: Sequence[Item], tokens: Sequence[int], *, deadline: float
+        self,
+        items: Sequence[Item],
+        tokens: Sequence[int],
+        *,
+        deadline: float,
+        key: Hashable = None,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Job[Item, Result]:
         """
         Queue all `items`, `tokens[i]` long each, to be run before `deadline` (`perf_counter`).
 
-        Raises what `admit` raises, and `NotReady` while closing.
+        key  whose work it is: each has a fair share of the pool
+
+        Raises what `admit` and `check_deadline` raise, and `NotReady` while closing.
         """
-        total = sum(tokens)
-        self.admit(len(items), total)
+        self.admit(len(items), sum(tokens))
+        self.check_deadline(sum(tokens), deadline, key=key, priority=priority)
         job: Job[Item, Result] = Job(len(items), deadline)
-        if items:
-            self._pool.call(self)
-            self._queue.extend(
-                _Waiting(job, i, item, n)
-                for i, (item, n) in enumerate(zip(items, tokens, strict=True))
-            )
-            self.waiting_tokens += total
-            self._tell()
+        if not items:
+            return job
+        self._pool.call()
+        turns = self._pool.turns
+        flow = turns.flow((self, key), priority)
+        job.answer.add_done_callback(lambda _: self._forget(job))
+        for place, (item, size) in enumerate(zip(items, tokens, strict=True)):
+            cost_s = self.cost_s(size)
+            turn = _Turn(flow.rank, turns.queue(flow, cost_s), next(self._numbers))
+            waiting = _Waiting(job, place, item, size, flow, cost_s, turn)
+            job.waiting.add(waiting)
+            insort(self._queue, waiting)
+        self.waiting_items += len(items)
+        self.waiting_tokens += sum(tokens)
+        self._tell()
         return job
 
     def admit(self, items: int, tokens: int) -> None:
@@ -291,21 +290,53 @@ class Batcher(Generic[Item, Result]):
                 f"at most {most.waiting_items} windows and {most.waiting_tokens} tokens go in one"
             )
         if (
-            len(self._queue) + items > most.waiting_items
+            self.waiting_items + items > most.waiting_items
             or self.waiting_tokens + tokens > most.waiting_tokens
         ):
             raise Overloaded(
-                f"{len(self._queue)} windows of {self.waiting_tokens} tokens in all are waiting",
+                f"{self.waiting_items} windows of {self.waiting_tokens} tokens in all are waiting",
                 retry_after_s=self._pool.drain_s,
             )
 
-    def take(self, free: int) -> list[_Waiting]:
+    def check_deadline(
+        self,
+        tokens: int,
+        deadline: float,
+        *,
+        key: Hashable = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> None:
+        """Raise `Overloaded` if so much would wait beyond its deadline."""
+        wait_s = self.wait_s(tokens, key=key, priority=priority)
+        late_s = perf_counter() + wait_s + self.run_s(tokens) - deadline
+        if wait_s and late_s > 0:
+            raise Overloaded(
+                f"what waits takes {wait_s:.1f} s, beyond the request's deadline",
+                retry_after_s=min(late_s, wait_s),
+            )
+
+    def wait_s(
+        self, tokens: int, *, key: Hashable = None, priority: Priority = Priority.INTERACTIVE
+    ) -> float:
+        """Predicted until so many tokens of that flow begin to run."""
+        pool = self._pool
+        if pool.is_free:
+            return 0.0
+        ahead_s = pool.turns.ahead_s((self, key), priority, self.cost_s(tokens))
+        return (ahead_s + pool.running_s) / pool.threads
+
+    def run_s(self, tokens: int) -> float:
+        """Predicted from the first token begun to the last done, on all threads that can help."""
+        batches = max(1, min(self._pool.threads, -(-tokens // self.limits.tokens)))
+        return self.cost_s(tokens) / batches if batches > 1 else self.line(tokens)
+
+    def take(self, free: int) -> Batch | None:
         """The next batch; what waits is shared out among the `free` threads. Drops the dead."""
         total = self.waiting_tokens
         looked = self._living(LOOK * self.limits.items)
         if not looked:
             self._tell()
-            return []
+            return None
         chosen = cut(
             [waiting.tokens for waiting in looked],
             items=self.limits.items,
@@ -313,34 +344,66 @@ class Batcher(Generic[Item, Result]):
             padding=self.limits.padding,
         )
         going = set(chosen)
-        self._queue.extendleft(w for i, w in reversed([*enumerate(looked)]) if i not in going)
-        batch = [looked[i] for i in chosen]
-        self.waiting_tokens -= sum(waiting.tokens for waiting in batch)
+        self._queue[:0] = [waiting for i, waiting in enumerate(looked) if i not in going]
+        items = [looked[i] for i in chosen]
+        self._pool.turns.serve(looked[0].turn.start)
+        for waiting in items:
+            waiting.job.waiting.discard(waiting)
+            self._gone(waiting)
         self._tell()
-        return batch
+        batch = Batch(items, 0.0)
+        return batch._replace(predicted_s=self.line(batch.padded))
 
     def _living(self, most: int) -> list[_Waiting]:
-        """Take up to `most` of the oldest off the queue, dropping those nobody waits for."""
+        """Take up to `most` of the next of one rank off the queue, dropping the dead."""
         now = perf_counter()
         living: list[_Waiting] = []
-        while self._queue and len(living) < most:
-            waiting = self._queue.popleft()
+        looked = 0
+        for waiting in self._queue:
+            if len(living) == most or (living and living[0].turn.rank != waiting.turn.rank):
+                break
+            looked += 1
             reason = waiting.job.lost(now)
             if reason is None:
                 living.append(waiting)
             else:
-                self.waiting_tokens -= waiting.tokens
+                self._forget(waiting.job)
                 self._observer.dropped(reason)
+        del self._queue[:looked]
         return living
 
-    def execute(self, batch: list[_Waiting]) -> _Outcome:
+    def _forget(self, job: Job[Any, Any]) -> None:
+        """What still waits of a job that is over is counted no more; it is dropped in its turn."""
+        for waiting in job.waiting:
+            self._gone(waiting)
+        job.waiting.clear()
+        if len(self._queue) > 2 * self.waiting_items + SWEPT:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        living: list[_Waiting] = []
+        now = perf_counter()
+        for waiting in self._queue:
+            reason = waiting.job.lost(now)
+            if reason is None:
+                living.append(waiting)
+            else:
+                self._observer.dropped(reason)
+        self._queue = living
+
+    def _gone(self, waiting: _Waiting) -> None:
+        self.waiting_items -= 1
+        self.waiting_tokens -= waiting.tokens
+        self._pool.turns.leave(waiting.flow, waiting.cost_s)
+
+    def execute(self, batch: Batch) -> Outcome:
         """Run a batch, in a thread. One that fails is run again item by item."""
-        items = [waiting.item for waiting in batch]
+        items = [waiting.item for waiting in batch.items]
         begun = perf_counter()
         results = self._attempt(items)
         if len(items) > 1 and isinstance(results[0], BaseException):
             results = list(chain.from_iterable(self._attempt([item]) for item in items))
-        return _Outcome(results, begun, perf_counter())
+        return Outcome(results, begun, perf_counter())
 
     def _attempt(self, items: list[Item]) -> Sequence[Result | BaseException]:
         """The results, or the error once for each item."""
@@ -352,32 +415,26 @@ class Batcher(Generic[Item, Result]):
         except Exception as error:
             return [error] * len(items)
 
-    def settle(self, batch: list[_Waiting], outcome: _Outcome) -> None:
+    def settle(self, batch: Batch, outcome: Outcome) -> None:
         """Give every job its results."""
-        for waiting, result in zip(batch, outcome.results, strict=True):
+        for waiting, result in zip(batch.items, outcome.results, strict=True):
             waiting.job.settle(waiting.place, result, outcome.begun, outcome.done)
 
-    def learn(self, batch: list[_Waiting], outcome: _Outcome) -> None:
-        """Keep count, and how long a token takes."""
+    def learn(self, batch: Batch, outcome: Outcome) -> None:
+        """Keep count, and how long it took."""
         seconds = outcome.done - outcome.begun
-        tokens = sum(waiting.tokens for waiting in batch)
-        newest = seconds / max(1, tokens)
-        self.token_s += (newest - self.token_s) * (NEWEST if self.token_s else 1.0)
-        longest = max(waiting.tokens for waiting in batch)
+        self.line.learn(batch.padded, seconds)
         self._observer.ran(
-            items=len(batch),
-            tokens=tokens,
-            padded=longest * len(batch),
-            seconds=seconds,
+            items=len(batch.items), tokens=batch.tokens, padded=batch.padded, seconds=seconds
         )
 
     def abandon(self) -> None:
         """Fail everything that waits."""
         for waiting in self._queue:
             waiting.job.fail(NotReady("the server is shutting down"))
+            self._forget(waiting.job)
         self._queue.clear()
-        self.waiting_tokens = 0
         self._tell()
 
     def _tell(self) -> None:
-        self._observer.waiting(len(self._queue), self.waiting_tokens)
+        self._observer.waiting(self.waiting_items, self.waiting_tokens)

@@ -33,6 +33,8 @@ from models.errors import (
 )
 from service import metrics
 from service.batch import CallerLeft
+from service.fair import Priority
+from service.policy import Unsatisfied
 from service.schemas import FieldsInvalid, Problem
 
 logger = logging.getLogger("kadogo")
@@ -46,6 +48,8 @@ CALLER_LEFT = 499
 # What a caller of a server that is starting or stopping is told to wait.
 NOT_READY_RETRY_S = 1.0
 
+# Nobody waits for a shadow: no caller may ask for one.
+_PRIORITIES = {b"interactive": Priority.INTERACTIVE, b"batch": Priority.BATCH}
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(
     rb"""application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset="?utf-?8"?\s*)?""", re.IGNORECASE
@@ -56,17 +60,45 @@ class Caller:
     """
     Who asks: the request's id, when it came (`perf_counter`), and what we learn on the way.
 
-    receive  ASGI's, by which leaving is heard; None where it cannot be
-    variant  that answers, once chosen
+    receive    ASGI's, by which leaving is heard; None where it cannot be
+    variant    that answers, once chosen
+    timeout_s  after `started`; what is not begun by then is not run
+    key        whose share of the cores it is; None: everybody's who has none
     """
 
-    __slots__ = ("_receive", "request_id", "started", "variant")
+    __slots__ = ("_receive", "key", "priority", "request_id", "started", "timeout_s", "variant")
 
-    def __init__(self, request_id: bytes, receive: Receive | None = None) -> None:
+    def __init__(
+        self, request_id: bytes, receive: Receive | None = None, *, timeout_s: float
+    ) -> None:
         self.request_id = request_id
         self.started = perf_counter()
         self.variant: str | None = None
+        self.timeout_s = timeout_s
+        self.priority = Priority.INTERACTIVE
+        self.key: str | None = None
         self._receive = receive
+
+    @property
+    def deadline(self) -> float:
+        """By `perf_counter`."""
+        return self.started + self.timeout_s
+
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """
+        What the headers ask: a shorter timeout, a lower priority.
+
+        Raises `InvalidRequest` where one does not say it as it must.
+        """
+        for name, value in headers:
+            if name == b"x-request-timeout-ms":
+                if not value.isdigit() or not int(value):
+                    raise InvalidRequest("X-Request-Timeout-Ms is a whole number of milliseconds")
+                self.timeout_s = min(self.timeout_s, int(value) / 1000)
+            elif name == b"x-priority":
+                if value not in _PRIORITIES:
+                    raise InvalidRequest("X-Priority is interactive or batch")
+                self.priority = _PRIORITIES[value]
 
     @property
     def leaving(self) -> Callable[[], Awaitable[None]] | None:
@@ -109,7 +141,7 @@ class Post:
         self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = Caller(request_id_of(scope["headers"]), receive)
+        caller = Caller(request_id_of(scope["headers"]), receive, timeout_s=self._deadline_s)
         status = CALLER_LEFT
         try:
             outcome = await settled(self._read_and_answer(scope, receive, caller), caller)
@@ -124,7 +156,8 @@ class Post:
         check_content(scope["headers"], self._max_body)
         if scope["query_string"]:
             raise InvalidRequest("a query string is not read here; send all of it in the body")
-        async with asyncio.timeout(self._deadline_s):
+        caller.read(scope["headers"])
+        async with asyncio.timeout(caller.timeout_s):
             body = await read_body(receive, self._max_body)
             return await self._answer(body, caller)
 
@@ -238,6 +271,7 @@ def problem_of(error: Exception, request_id: bytes, variant: str | None = None) 
         variant=variant,
         retry_after_ms=None if wait_s is None else math.ceil(wait_s * 1000),
         errors=error.errors if isinstance(error, FieldsInvalid) else None,
+        nearest=error.nearest if isinstance(error, Unsatisfied) else None,
     )
     if wait_s is not None:
         outcome.headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))

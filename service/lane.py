@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import monotonic, perf_counter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from models.catalog import Catalog, load
 from models.encode import Encoded
@@ -22,7 +23,11 @@ from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.spec import Answer, Options, Task, Variant
 from service import metrics, route
-from service.batch import Batcher, Job, Limits, Pool
+from service.batch import Batcher, Job, Limits
+from service.cost import Mean
+from service.fair import Priority
+from service.policy import Decision, Estimate, Policy
+from service.pool import Pool
 from service.schemas import State, Status, VariantDetail, VariantStatus, VariantSummary
 from service.settings import Settings
 
@@ -40,7 +45,7 @@ STRETCH = 20_000
 # Most answers come sooner than this; only for the others is it watched whether the caller left.
 PATIENCE_S = 0.05
 # Words in the texts a variant answers before it is ready, so that the first caller does not wait
-# for memory to be found.
+# for memory to be found, and what a text costs is known.
 WARM_UP = (1, 12, 60, 250)
 
 Leaving = Callable[[], Awaitable[None]]
@@ -66,6 +71,21 @@ class Lane:
         self.batcher = Batcher(pipeline.run, limits, pool, self.metrics)
         self.pipeline = pipeline
         self._pool = pool
+        self._tokens = Mean()  # a character
+        self._encode_s = Mean()  # a character
+
+    def predict(
+        self, characters: int, key: Hashable = None, priority: Priority = Priority.INTERACTIVE
+    ) -> Estimate:
+        """What texts of so many characters in all would take, here and now."""
+        tokens = max(1, round(characters * self._tokens()))
+        encode_s = characters * self._encode_s()
+        batcher = self.batcher
+        return Estimate(
+            wait_s=batcher.wait_s(tokens, key=key, priority=priority),
+            run_s=encode_s + batcher.run_s(tokens),
+            core_s=encode_s + batcher.cost_s(tokens),
+        )
 
     async def answer(
         self,
@@ -73,21 +93,32 @@ class Lane:
         options: Options,
         *,
         deadline: float,
+        key: Hashable = None,
+        priority: Priority = Priority.INTERACTIVE,
         leaving: Leaving | None = None,
     ) -> Answered:
         """
-        Answer `texts`. Windows not begun by `deadline` (`perf_counter`) are not run, nor are
-        those of a caller for whom `leaving()` has returned: that raises `CallerLeft`.
+        Answer `texts`, of that `key`'s share of the cores.
+
+        Windows not begun by `deadline` (`perf_counter`) are not run, nor are those of a caller
+        for whom `leaving()` has returned: that raises `CallerLeft`.
 
         Raises what `Batcher.submit` raises; a full queue is told before anything is encoded.
         """
         started = perf_counter()
+        characters = sum(map(len, texts))
         self.batcher.admit(len(texts), len(texts))  # each is a window at least
-        short = sum(map(len, texts)) <= INLINE
+        likely = round(characters * self._tokens())
+        self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
+        short = characters <= INLINE
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started
         windows = [window for each in encoded for window in each.windows]
-        job = self.batcher.submit(windows, [len(w.ids) for w in windows], deadline=deadline)
+        tokens = [len(window.ids) for window in windows]
+        if short:  # others waited for their turn too
+            self._encode_s.learn(encode_s, characters)
+        self._tokens.learn(sum(tokens), characters)
+        job = self.batcher.submit(windows, tokens, deadline=deadline, key=key, priority=priority)
         logits = await _unless_gone(job, leaving)
         work = (encoded, logits, options)
         answers = self._decode(*work) if short else await self._aside(self._decode, *work)
@@ -95,9 +126,17 @@ class Lane:
         self.metrics.answered(texts=len(texts), queue_s=queue_s, encode_s=encode_s)
         return Answered(answers, queue_s, encode_s, job.done - job.begun)
 
-    def warm_up(self) -> None:
-        for words in WARM_UP:
-            self.pipeline.answer(["kadogo " * words])
+    def warm_up(self) -> list[_Ran]:
+        """Answer some texts, and then see what they cost; called in a thread."""
+        texts = ["kadogo " * words for words in WARM_UP]
+        for text in texts:
+            self.pipeline.answer([text])
+        return [_run(self.pipeline, text) for text in texts]
+
+    def learn(self, ran: _Ran) -> None:
+        self._encode_s.learn(ran.encode_s, ran.characters)
+        self._tokens.learn(sum(ran.tokens), ran.characters)
+        self.batcher.line.learn(len(ran.tokens) * max(ran.tokens), ran.run_s)
 
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         return [self.pipeline.encode(text) for text in texts]
@@ -127,6 +166,24 @@ class Lane:
     async def _aside(self, work: Callable[..., T], *args: object) -> T:
         """Long texts are worked on in the models' threads, so cores stay within their budget."""
         return await asyncio.get_running_loop().run_in_executor(self._pool.executor, work, *args)
+
+
+class _Ran(NamedTuple):
+    """What one text cost; `tokens` of each window."""
+
+    characters: int
+    tokens: list[int]
+    encode_s: float
+    run_s: float
+
+
+def _run(pipeline: Pipeline, text: str) -> _Ran:
+    begun = perf_counter()
+    encoded = pipeline.encode(text)
+    read = perf_counter()
+    pipeline.run(encoded.windows)
+    tokens = [len(window.ids) for window in encoded.windows]
+    return _Ran(len(text), tokens, read - begun, perf_counter() - read)
 
 
 def stretches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
@@ -182,7 +239,7 @@ class Lanes:
         self.pool = Pool(settings.runs)
         self._settings = settings
         self._lanes: dict[str, Lane] = {}
-        self._serving: dict[str, Variant] = {}
+        self._table = route.Table({}, {})
         self._catalog = Catalog()
         self._opening: asyncio.Task[None] | None = None
         self._started = monotonic()
@@ -214,13 +271,30 @@ class Lanes:
             self._opening.cancel()
         await self.pool.close()
 
-    def choose(self, task: Task, wanted: str | None) -> Lane:
-        """The lane that answers. Raises `NotReady` and what `route.choose` raises."""
+    def choose(
+        self,
+        task: Task,
+        wanted: str | None,
+        policy: Policy | None = None,
+        *,
+        characters: int = 0,
+        key: Hashable = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> tuple[Lane, Decision]:
+        """
+        The lane that answers that key's texts of so many characters, and why.
+
+        Raises `NotReady` and what `Table.choose` raises.
+        """
         self._check_loaded()
         if self.state is State.FAILED and not self._catalog.quarantined:
             raise NotReady(f"nothing serves: {self.reason}")
-        variant = route.choose(self._serving, self._catalog.quarantined, task, wanted)
-        return self._lanes[variant.name]
+
+        def predict(variant: Variant) -> Estimate:
+            return self._lanes[variant.name].predict(characters, key, priority)
+
+        decision = self._table.choose(task, wanted, policy, predict)
+        return self._lanes[decision.variant.name], decision
 
     def summaries(self) -> list[VariantSummary]:
         """Every variant whose manifest could be read, by name. Raises `NotReady`."""
@@ -266,12 +340,12 @@ class Lanes:
             self._fail("the catalog could not be opened; the log says more")
         else:
             self._show()
-            if not self._serving:
+            if not self._lanes:
                 self._fail("every variant of the catalog is quarantined")
             elif self.state is State.LOADING:  # and not told meanwhile to stop
                 self.state = State.READY
                 took_s = monotonic() - self._started
-                logger.info("ready in %.1f s: %s", took_s, ", ".join(self._serving))
+                logger.info("ready in %.1f s: %s", took_s, ", ".join(self._lanes))
 
     def _load(self) -> None:
         """Open the catalog, in a thread."""
@@ -285,7 +359,8 @@ class Lanes:
         )
         variants = catalog.variants.items()
         self._lanes = {name: Lane(pipeline, self.pool, limits) for name, pipeline in variants}
-        self._serving = {name: pipeline.variant for name, pipeline in variants}
+        serving = {name: pipeline.variant for name, pipeline in variants}
+        self._table = route.Table(serving, catalog.quarantined)
         self._catalog = catalog
 
     async def _warm_up(self) -> None:
@@ -293,9 +368,11 @@ class Lanes:
         loop = asyncio.get_running_loop()
         for lane in self._lanes.values():
             threads = range(self.pool.threads)
-            await asyncio.gather(
+            ran = await asyncio.gather(
                 *(loop.run_in_executor(self.pool.executor, lane.warm_up) for _ in threads)
             )
+            for each in chain.from_iterable(ran):
+                lane.learn(each)
 
     def _check_loaded(self) -> None:
         """A server told to stop may still be loading."""
@@ -309,15 +386,15 @@ class Lanes:
 
     def _show(self) -> None:
         """Each variant once in the metrics; quarantined ones in the log too."""
-        for variant in self._serving.values():
-            _show(variant.name, variant, State.READY)
+        for name, lane in self._lanes.items():
+            _show(name, lane.variant, State.READY)
         for name, reason in self._catalog.quarantined.items():
             logger.error("variant %s is quarantined: %s", name, reason)
             _show(name, self._catalog.manifests.get(name), State.QUARANTINED)
 
     def _told(self, kind: type[Told], variant: Variant) -> Told:
         reason = self._catalog.quarantined.get(variant.name)
-        default = route.default(self._serving.values(), variant.task)
+        default = self._table.default(variant.task)
         return kind.of(
             variant,
             state=State.READY if reason is None else State.QUARANTINED,

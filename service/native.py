@@ -29,6 +29,7 @@ class NativeAsk(BaseModel):
 
     inputs: str | list[str]
     variant: str | None = None
+    policy: dict[str, Any] | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -52,13 +53,15 @@ class NativeReply(BaseModel):
     task: str
     variant: str
     digest: str
+    reason: str
+    rejected: list[dict[str, Any]]
     results: list[dict[str, Any]]
     timing_ms: dict[str, float]
 
 
 async def reply(answers: Answers, task: Task, ask: dict[str, Any]) -> NativeReply | Response:
     """The reply to `ask`, the fields of a `NativeAsk`; a problem where there is none."""
-    caller = edge.Caller(edge.request_id_of(()))
+    caller = edge.Caller(edge.request_id_of(()), timeout_s=answers.deadline_s)
     replies: list[NativeReply] = []
 
     async def answered() -> edge.Outcome:

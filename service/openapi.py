@@ -19,6 +19,7 @@ from models.spec import (
     NerAnswer,
     Task,
 )
+from service.policy import Rejected
 from service.schemas import (
     Ask,
     ClassificationAsk,
@@ -74,6 +75,8 @@ _NER_REPLY = NerReply(
     task=Task.NER,
     variant="ner-int8",
     digest=_DIGEST,
+    reason="named",
+    rejected=(),
     results=[
         NerAnswer(
             entities=(
@@ -91,12 +94,19 @@ _NER_REPLY = NerReply(
 )
 _NEWS_ASK = {
     "inputs": ["Yan wasan Kano Pillars sun doke Enyimba da ci biyu da nema a gasar firimiya."],
+    "policy": {"prefer": "smallest", "max_f1_drop": 0.01, "language": "hau"},
     "parameters": {"top_k": 2},
 }
 _NEWS_REPLY = ClassificationReply(
     task=Task.CLASSIFICATION,
-    variant="news-int8",
+    variant="news-distilled-int8",
     digest=_DIGEST,
+    reason="smallest of 3 that satisfy max_f1_drop 0.01 for hau",
+    rejected=(
+        Rejected(
+            variant="news-tiny", reason="F1 for hau may be 0.022 below the baseline, not under 0.01"
+        ),
+    ),
     results=[
         ClassificationAnswer(
             labels=(
@@ -122,10 +132,11 @@ _INVALID = Problem(
 _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
     404: "No such variant serves this task; the answer names those that do.",
+    409: "No variant satisfies the policy; `nearest` come first that miss by least.",
     413: "Too many inputs, too long a text, too large a body, or more than the queue holds.",
     415: "Not `application/json`, or with a Content-Encoding.",
     422: "A field is missing, unknown, empty or of the wrong type; `errors` points at it.",
-    429: "The queue is full. Retry-After comes from the measured rate of work.",
+    429: "What waits fills the queue or takes longer than the deadline, at its measured cost.",
     500: "A mistake of ours; the log has it under the request's id.",
     503: "Not ready, or the variant asked for is quarantined.",
     504: "The deadline passed; the work was dropped.",
@@ -202,12 +213,31 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
     }
 
 
+_ASKED = [
+    {
+        "in": "header",
+        "name": "X-Request-Timeout-Ms",
+        "description": "Less time than the server gives: what is not begun by then is not run.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    {
+        "in": "header",
+        "name": "X-Priority",
+        "description": "`batch` takes an eighth of the share that a person's request has.",
+        "schema": {"type": "string", "enum": ["interactive", "batch"], "default": "interactive"},
+    },
+]
+
 _HEADERS = {
     "X-Request-ID": {
         "description": "The caller's own where it is at most 128 of A-Z a-z 0-9 . _ -, else ours.",
         "schema": {"type": "string"},
     },
     "X-Variant": {"description": "The variant that answered.", "schema": {"type": "string"}},
+    "X-Variant-Reason": {
+        "description": "Why that variant: named, or what it satisfied.",
+        "schema": {"type": "string"},
+    },
     "Server-Timing": {
         "description": "queue, encode, model and total in milliseconds.",
         "schema": {"type": "string"},
@@ -240,7 +270,7 @@ def _post(
     reply, sample_reply = answered
     found = {
         "description": "Answers in the order of the inputs.",
-        "headers": _headers("X-Request-ID", "X-Variant", "Server-Timing"),
+        "headers": _headers("X-Request-ID", "X-Variant", "X-Variant-Reason", "Server-Timing"),
         "content": _json(ref[reply], example=msgspec.to_builtins(sample_reply)),
     }
     refusals = {
@@ -253,6 +283,7 @@ def _post(
             "operationId": operation,
             "summary": summary,
             "tags": ["answers"],
+            "parameters": _ASKED,
             "requestBody": body,
             "responses": {"200": found, **refusals},
         }

@@ -29,6 +29,7 @@ from models.spec import (
     Variant,
     Windows,
 )
+from service.policy import Degrade, Near, Policy, Prefer, Rejected
 
 # Told in the API's description; `texts_of` checks it, and says better what is wrong.
 _TEXT = Meta(
@@ -36,6 +37,7 @@ _TEXT = Meta(
 )
 _TEXTS = Meta(description="At least one text.", extra_json_schema={"minItems": 1})
 _DEFAULTS = Options()
+_ONE = "give a variant or a policy, not both"
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,12 +67,15 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     The body of a request.
 
     inputs      one text or several; answers come in the same order
-    variant     a variant's name; left out, the task's default answers
+    variant     a variant's name
+    policy      what the variant that answers must satisfy, instead of its name; with neither, the
+                task's default answers
     parameters  how to answer; left out, as the defaults say
     """
 
     inputs: Annotated[str, _TEXT] | Annotated[list[Annotated[str, _TEXT]], _TEXTS]
     variant: str | None = None
+    policy: Policy | None = None
     parameters: Parameters | None = None
 
     @property
@@ -108,21 +113,28 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    `results` in the order of the inputs; `digest` names the exact weights that answered, `reason`
+    says why they did, and `rejected` why the task's other variants did not.
+    """
+
     task: Task
     variant: str
     digest: str
+    reason: str
+    rejected: tuple[Rejected, ...]
     results: list[Any]
     timing_ms: Timing
 
 
 class NerReply(Reply, frozen=True, kw_only=True):
-    """`results` in the order of the inputs; `digest` names the exact weights that answered."""
+    __doc__ = Reply.__doc__
 
     results: list[NerAnswer]
 
 
 class ClassificationReply(Reply, frozen=True, kw_only=True):
-    """`results` in the order of the inputs; `digest` names the exact weights that answered."""
+    __doc__ = Reply.__doc__
 
     results: list[ClassificationAnswer]
 
@@ -135,7 +147,10 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An error as RFC 9457 has it, with the request's id and, where it helps, when to come back."""
+    """
+    An error as RFC 9457 has it, with the request's id and, where it helps, when to come back, which
+    fields are wrong, or which variants come nearest to an unsatisfied policy.
+    """
 
     type: str
     title: str
@@ -145,6 +160,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variant: str | None = None
     retry_after_ms: int | None = None
     errors: list[FieldError] | None = None
+    nearest: list[Near] | None = None
 
 
 class State(StrEnum):
@@ -238,7 +254,7 @@ def read_ask(body: bytes, task: Task) -> Ask:
     parameter of another task too, which would be ignored in silence.
     """
     try:
-        return _decoders[task].decode(body)
+        return _of_one(_decoders[task].decode(body))
     except msgspec.ValidationError as error:
         wrong = [_field_error(str(error), task)]
         # An unknown field is often `inputs` misspelt: say both.
@@ -256,9 +272,15 @@ def read_ask(body: bytes, task: Task) -> Ask:
 def convert_ask(value: object, task: Task) -> Ask:
     """As `read_ask`, from a value already read from JSON."""
     try:
-        return msgspec.convert(value, ASKS[task])
+        return _of_one(msgspec.convert(value, ASKS[task]))
     except msgspec.ValidationError as error:
         raise FieldsInvalid(_field_error(str(error), task)) from None
+
+
+def _of_one(ask: Ask) -> Ask:
+    if ask.variant is not None and ask.policy is not None:
+        raise FieldsInvalid(FieldError("/policy", _ONE))
+    return ask
 
 
 def texts_of(ask: Ask, *, max_inputs: int, max_text: int) -> list[str]:
@@ -315,6 +337,8 @@ _UNKNOWN = "Object contains unknown field"
 _CHOICES = {
     "/parameters/aggregation": ", ".join(Aggregation),
     "/parameters/offset_unit": ", ".join(OffsetUnit),
+    "/policy/prefer": ", ".join(Prefer),
+    "/policy/degrade": ", ".join(Degrade),
 }
 
 
@@ -332,11 +356,15 @@ def _field_error(message: str, task: Task) -> FieldError:
     detail = message[: found.start()] if found else message
     if pointer in _CHOICES and detail.startswith("Invalid enum value"):
         return FieldError(pointer, f"it is one of {_CHOICES[pointer]}")
+    if pointer == "/policy/language":
+        return FieldError(pointer, "a language is its ISO 639-3 code, as hau")
     return FieldError(pointer, _safe(detail))
 
 
 def _unknown_field(message: str, task: Task) -> FieldError:
     """A caller's text may be the field's name: only another task's parameter is called by it."""
+    if message.endswith(" - at `$.policy`"):
+        return FieldError("/policy", f"unknown field; known are {_names(Policy)}")
     if not message.endswith(" - at `$.parameters`"):
         return FieldError("", f"unknown field; known are {_names(ASKS[task])}")
     known = _names(PARAMETERS[task])

@@ -20,10 +20,11 @@ from starlette.types import Message
 
 from models.spec import Golden, Options, Task
 from service.api import Answers, build
+from service.cost import Line
 from service.lane import Lanes
 from service.schemas import PARAMETERS, Parameters
 from service.settings import Settings
-from tests.tiny import write_variant
+from tests.tiny import NER_WORDS, judged, write_variant
 
 SENTENCE = "Sani Bello ya je Kano ranar Litinin."
 ENTITIES = [("PER", "Sani Bello"), ("LOC", "Kano"), ("DATE", "Litinin")]
@@ -32,8 +33,10 @@ ENTITIES = [("PER", "Sani Bello"), ("LOC", "Kano"), ("DATE", "Litinin")]
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zoo")
-    write_variant(folder, "ner-base", Task.NER)
-    write_variant(folder, "ner-int8", Task.NER)
+    more = {f"Kano{number}": "B-LOC" for number in range(50)}
+    write_variant(folder, "ner-base", Task.NER, words={**NER_WORDS, **more}, evidence=judged(0.8))
+    evidence = judged(0.799, -0.001)
+    write_variant(folder, "ner-int8", Task.NER, parent="ner-base", evidence=evidence)
     write_variant(folder, "news-int8", Task.CLASSIFICATION)
     spoil(write_variant(folder, "ner-spoilt", Task.NER))
     return folder
@@ -262,11 +265,11 @@ def test_a_bad_parameter_of_classification_is_pointed_at(client: TestClient) -> 
 @pytest.mark.parametrize(
     ("body", "known"),
     [
-        ({"inputs": "a", "SECRET": 1}, "inputs, variant, parameters"),
-        ({"inputs": "a", "top_k": 1}, "inputs, variant, parameters"),
+        ({"inputs": "a", "SECRET": 1}, "inputs, variant, policy, parameters"),
+        ({"inputs": "a", "top_k": 1}, "inputs, variant, policy, parameters"),
         ({"inputs": "a", "parameters": {"SECRET": 1}}, "min_score, aggregation, offset_unit"),
         # Shaped like what msgspec says of where a field is.
-        ({"inputs": "a", "x` - at `$.SECRET": 1}, "inputs, variant, parameters"),
+        ({"inputs": "a", "x` - at `$.SECRET": 1}, "inputs, variant, policy, parameters"),
     ],
 )
 def test_an_unknown_field_is_answered_with_the_known_ones(
@@ -360,6 +363,104 @@ def test_no_text_is_logged(client: TestClient, caplog: pytest.LogCaptureFixture)
     assert "SECRET" not in caplog.text
 
 
+# --- policies --------------------------------------------------------------------------------
+
+
+def test_a_policy_is_answered_with_its_decision(client: TestClient) -> None:
+    policy = {"prefer": "best", "min_f1": 0.79, "language": "ha"}
+    response = client.post("/v1/ner", json={"inputs": SENTENCE, "policy": policy})
+    reply = response.json()
+    assert reply["variant"] == "ner-base"
+    assert reply["reason"] == "best of 2 that satisfy min_f1 0.79 for hau"
+    assert reply["rejected"] == [
+        {"variant": "ner-int8", "reason": "lower: F1 surely 0.7940 against 0.7950"}
+    ]
+    assert response.headers["x-variant"] == "ner-base"
+    assert response.headers["x-variant-reason"] == reply["reason"]
+
+
+def test_without_a_name_or_a_policy_the_default_says_why(client: TestClient) -> None:
+    reply = ask(client, "/v1/ner", inputs=SENTENCE)
+    assert reply["reason"] == "default: smallest of 2 that satisfy max_f1_drop 0.01"
+    assert [each["variant"] for each in reply["rejected"]] == ["ner-base"]
+    named = ask(client, "/v1/ner", inputs=SENTENCE, variant="ner-base")
+    assert (named["reason"], named["rejected"]) == ("named", [])
+
+
+def test_a_policy_on_latency_is_decided_on_predictions_of_this_host(client: TestClient) -> None:
+    policy = {"prefer": "fastest", "max_latency_ms": 30_000}
+    reply = ask(client, "/v1/ner", inputs=SENTENCE, policy=policy)
+    assert reply["reason"] == "fastest of 2 that satisfy max_latency_ms 30000"
+    never = client.post("/v1/ner", json={"inputs": SENTENCE, "policy": {"max_latency_ms": 1e-6}})
+    assert never.status_code == 409
+    assert all(near["latency_ms"] is not None for near in never.json()["nearest"])
+
+
+def test_an_unsatisfied_policy_is_a_409_with_the_nearest(client: TestClient) -> None:
+    body = {"inputs": SENTENCE, "policy": {"min_f1": 0.99}}
+    response = client.post("/v1/ner", json=body)
+    assert response.status_code == 409
+    problem = response.json()
+    assert problem["type"] == "urn:kadogo:problem:policy_unsatisfied"
+    assert problem["detail"] == (
+        "no variant satisfies the policy; nearest is ner-base: F1 may be 0.795, below 0.99"
+    )
+    assert problem["nearest"][0] == {
+        "variant": "ner-base",
+        "reason": "F1 may be 0.795, below 0.99",
+        "f1": 0.795,
+        "f1_drop": 0.0,
+        "latency_ms": None,
+        "bytes": problem["nearest"][0]["bytes"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("policy", "pointer", "detail"),
+    [
+        ({"prefer": "SECRET"}, "/policy/prefer", "it is one of smallest, fastest, best, cheapest"),
+        ({"min_f1": 90}, "/policy/min_f1", "Expected `float` <= 1.0"),
+        ({"language": "Hausa"}, "/policy/language", "a language is its ISO 639-3 code, as hau"),
+        ({"language": "qq"}, "/policy", "language is an ISO 639-3 code such as hau"),
+        ({"SECRET": 1}, "/policy", "unknown field; known are prefer, min_f1, max_f1_drop"),
+        ({"degrade": "no"}, "/policy/degrade", "it is one of allowed, never"),
+    ],
+)
+def test_what_is_no_policy_is_refused_with_where(
+    client: TestClient, policy: dict[str, Any], pointer: str, detail: str
+) -> None:
+    problem = refused(client, "/v1/ner", json.dumps({"inputs": "a", "policy": policy}))
+    [error] = problem["errors"]
+    assert error["pointer"] == pointer and error["detail"].startswith(detail)
+    assert "SECRET" not in json.dumps(problem)
+
+
+def test_a_name_and_a_policy_together_are_refused(client: TestClient) -> None:
+    body = {"inputs": "a", "variant": "ner-int8", "policy": {}}
+    problem = refused(client, "/v1/ner", json.dumps(body))
+    assert problem["errors"] == [
+        {"pointer": "/policy", "detail": "give a variant or a policy, not both"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Request-Timeout-Ms", "0"),
+        ("X-Request-Timeout-Ms", "-5"),
+        ("X-Request-Timeout-Ms", "1.5"),
+        ("X-Priority", "shadow"),
+        ("X-Priority", "SECRET"),
+    ],
+)
+def test_a_header_that_asks_for_what_there_is_not_is_refused(
+    client: TestClient, header: str, value: str
+) -> None:
+    response = client.post("/v1/ner", json={"inputs": "a"}, headers={header: value})
+    assert response.status_code == 422
+    assert header in response.json()["detail"] and "SECRET" not in response.text
+
+
 # --- load ------------------------------------------------------------------------------------
 
 
@@ -417,6 +518,45 @@ def test_an_answer_that_is_late_is_a_504(catalog: Path) -> None:
                 late = await client.post("/v1/ner", json={"inputs": "Kano"})
             assert late.status_code == 504
             assert late.json()["variant"] == "ner-int8"
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_caller_may_wait_for_less_time_and_never_for_more(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1, deadline_ms=100)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            for asked in ("20", "100000"):
+                headers = {"X-Request-Timeout-Ms": asked, "X-Priority": "batch"}
+                async with held(lanes):
+                    late = await client.post("/v1/ner", json={"inputs": "Kano"}, headers=headers)
+                assert late.status_code == 504
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_what_would_wait_beyond_its_deadline_is_refused_at_once(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            lane, _ = lanes.choose(Task.NER, None)
+            lane.batcher.line = Line(each=1.0)  # seconds a token
+            body = {"inputs": "Kano"}
+            async with held(lanes):
+                first = asyncio.ensure_future(client.post("/v1/ner", json=body))
+                await asyncio.sleep(0.05)
+                second = asyncio.ensure_future(client.post("/v1/ner", json=body))
+                await until_waiting(lanes, 1)
+                hasty = await client.post(
+                    "/v1/ner", json=body, headers={"X-Request-Timeout-Ms": "2000"}
+                )
+            assert hasty.status_code == 429
+            assert 1000 < hasty.json()["retry_after_ms"] < 20_000
+            assert (await first).status_code == (await second).status_code == 200
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
 

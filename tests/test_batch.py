@@ -9,11 +9,14 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
-from service.batch import Batcher, CallerLeft, Job, Limits, Pool, cut
+from service.batch import SWEPT, Batcher, CallerLeft, Job, Limits, cut
+from service.cost import Line
+from service.fair import Priority
+from service.pool import Pool
 
 LATER = perf_counter() + 3600
 
@@ -74,8 +77,15 @@ def batcher(
     return Batcher(model, Limits(**limits), pool or Pool(1), seen), seen
 
 
-def submit(queue: Batcher[str, str], *words: str, deadline: float = LATER) -> Job[str, str]:
-    return queue.submit(words, [len(word) for word in words], deadline=deadline)
+def submit(
+    queue: Batcher[str, str],
+    *words: str,
+    deadline: float = LATER,
+    key: str | None = None,
+    priority: Priority = Priority.INTERACTIVE,
+) -> Job[str, str]:
+    lengths = [len(word) for word in words]
+    return queue.submit(words, lengths, deadline=deadline, key=key, priority=priority)
 
 
 async def begun(model: Shouting, batches: int) -> None:
@@ -424,8 +434,8 @@ def test_a_refusal_says_how_long_the_waiting_work_takes_at_the_measured_rate() -
         queue, _ = batcher(model, pool=pool, waiting_items=1)
         submit(queue, "first")
         await begun(model, 1)
+        queue.line = Line(each=0.5)
         submit(queue, "four")
-        queue.token_s = 0.5
         with pytest.raises(Overloaded) as refusal:
             submit(queue, "more")
         assert refusal.value.retry_after_s == pool.drain_s == 2.0
@@ -437,9 +447,10 @@ def test_a_refusal_says_how_long_the_waiting_work_takes_at_the_measured_rate() -
 def test_the_rate_is_learnt_from_what_ran() -> None:
     async def scenario() -> None:
         queue, _ = batcher(Shouting())
-        assert queue.token_s == 0
+        queue.line = Line(each=99.0)
         await submit(queue, "word").answer
-        assert queue.token_s > 0
+        await asyncio.sleep(0)
+        assert 0 < queue.line(4) < 1
 
     run(scenario)
 
@@ -464,5 +475,136 @@ def test_closing_ends_what_runs_fails_what_waits_and_refuses_what_comes() -> Non
             await waiting.answer
         with pytest.raises(NotReady):
             submit(queue, "late")
+
+    run(scenario)
+
+
+# --- shares ----------------------------------------------------------------------------------
+
+
+def test_a_key_that_floods_leaves_another_its_turn() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, items=1)
+        submit(queue, "first")
+        await begun(model, 1)
+        flood = [submit(queue, "flood", key="one") for _ in range(50)]
+        calm = submit(queue, "calm", key="two")
+        model.gate.set()
+        await calm.answer
+        await asyncio.gather(*(job.answer for job in flood))
+        assert ["calm"] in model.batches[1:4]
+
+    run(scenario)
+
+
+def test_a_job_waits_for_people_and_a_shadow_for_both() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, items=1)
+        submit(queue, "first")
+        await begun(model, 1)
+        shadow = submit(queue, "shadow", priority=Priority.SHADOW)
+        jobs = [submit(queue, "job", priority=Priority.BATCH) for _ in range(2)]
+        people = [submit(queue, "person") for _ in range(4)]
+        model.gate.set()
+        await asyncio.gather(shadow.answer, *(each.answer for each in jobs + people))
+        order = [word for [word] in model.batches]
+        assert order[-1] == "shadow"
+        assert order.index("job") <= 2 and order[-2] == "job"
+
+    run(scenario)
+
+
+def test_what_nobody_waits_for_is_not_in_anybodys_way() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, seen = batcher(model, pool=pool, waiting_items=2)
+        submit(queue, "first")
+        await begun(model, 1)
+        leaves = submit(queue, "leaves", "too")
+        leaves.leave()
+        await asyncio.sleep(0)
+        assert queue.waiting_items == queue.waiting_tokens == pool.turns.waiting_s == 0
+        stays = submit(queue, "stays", "also")  # would not have fitted
+        model.gate.set()
+        assert await stays.answer == ["STAYS", "ALSO"]
+        assert seen.drops == ["caller_left"] * 2
+
+    run(scenario)
+
+
+def test_the_dead_do_not_pile_up_while_nothing_is_cut() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, seen = batcher(model)
+        submit(queue, "first")
+        await begun(model, 1)
+        stays = submit(queue, "stays")
+        for _ in range(3 * SWEPT):
+            submit(queue, "leaves").leave()
+            await asyncio.sleep(0)
+        assert len(seen.drops) > SWEPT
+        model.gate.set()
+        assert await stays.answer == ["STAYS"]
+        assert len(model.batches) == 2
+
+    run(scenario)
+
+
+def test_who_would_wait_beyond_his_deadline_is_refused_and_told_when_to_come() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, _ = batcher(model, pool=pool)
+        submit(queue, "first")
+        await begun(model, 1)
+        queue.line = Line(each=0.5)
+        submit(queue, "four")
+        soon = perf_counter() + 3.0
+        submit(queue, "x", key="another", deadline=soon)  # his share comes first
+        with pytest.raises(Overloaded) as refusal:
+            submit(queue, "four", deadline=soon)
+        assert 0.5 < refusal.value.retry_after_s <= 2.5
+        model.gate.set()
+
+    run(scenario)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(Priority), st.integers(1, 5)),
+        max_size=30,
+    ),
+    st.sets(st.integers(0, 29)),
+)
+@settings(deadline=None)
+def test_whoever_stays_gets_his_own_answer_once_and_nothing_is_left(
+    asked: list[tuple[str, Priority, int]], leaving: set[int]
+) -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(2)
+        queues = [batcher(model, pool=pool, items=4)[0] for _ in range(2)]
+        jobs = []
+        for number, (key, priority, size) in enumerate(asked):
+            words = [f"{number}-{place}" * (1 + place) for place in range(size)]
+            queue = queues[number % 2]
+            jobs.append((words, submit(queue, *words, key=key, priority=priority)))
+        for number in leaving & set(range(len(jobs))):
+            jobs[number][1].leave()
+        model.gate.set()
+        for number, (words, job) in enumerate(jobs):
+            if number in leaving:
+                with pytest.raises(CallerLeft):
+                    await job.answer
+            else:
+                assert await job.answer == [word.upper() for word in words]
+        await asyncio.sleep(0.001)
+        assert all(q.waiting_items == q.waiting_tokens == 0 for q in queues)
+        assert pool.turns.waiting_s == 0
+        ran = [word for batch in model.batches for word in batch]
+        assert len(ran) == len(set(ran))
 
     run(scenario)

@@ -145,7 +145,7 @@ def test_every_refusal_is_described_as_a_problem() -> None:
     for path in ("/v1/ner", "/v1/classify"):
         responses = DOCUMENT["paths"][path]["post"]["responses"]
         assert responses.keys() == {
-            "200", "400", "404", "413", "415", "422", "429", "500", "503", "504"
+            "200", "400", "404", "409", "413", "415", "422", "429", "500", "503", "504"
         }  # fmt: skip
         assert "Retry-After" in responses["429"]["headers"]
 

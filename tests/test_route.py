@@ -1,20 +1,30 @@
-"""Which variant answers: by name, or the task's default."""
+"""Which variant answers: by name, by a policy, or the task's default."""
 
 from __future__ import annotations
 
 import pytest
 
 from models.errors import Quarantined, UnknownVariant
-from models.spec import File, Licence, Runtime, Task, Variant, Windows
-from service.route import choose, default
+from models.spec import Evidence, File, Licence, Runtime, Task, Variant, Windows
+from service.policy import Decision, Estimate, Policy, Prefer, Rejected
+from service.route import Table, kin
+from tests.tiny import judged
 
 
-def variant(name: str, task: Task = Task.NER, size: int = 100) -> Variant:
+def variant(
+    name: str,
+    task: Task = Task.NER,
+    size: int = 100,
+    *,
+    labels: tuple[str, ...] = ("O",),
+    parent: str | None = None,
+    evidence: Evidence | None = None,
+) -> Variant:
     return Variant(
         name=name,
         task=task,
         runtime=Runtime.ONNX,
-        labels=("O",),
+        labels=labels,
         languages=("hau",),
         windows=Windows(tokens=16, overlap=0),
         lineage=(),
@@ -25,6 +35,8 @@ def variant(name: str, task: Task = Task.NER, size: int = 100) -> Variant:
         parameters=1,
         sparsity=0.0,
         golden=(),
+        parent=parent,
+        evidence=evidence,
     )
 
 
@@ -33,27 +45,85 @@ def catalog(*variants: Variant) -> dict[str, Variant]:
 
 
 SERVING = catalog(
-    variant("ner-base", size=900), variant("ner-int8"), variant("news-int8", Task.CLASSIFICATION)
+    variant("ner-base", size=900),
+    variant("ner-int8", size=300, parent="ner-base", evidence=judged(0.8)),
+    variant("ner-tiny", size=100, parent="ner-base", evidence=judged(0.7, -0.1)),
+    variant("news-int8", Task.CLASSIFICATION),
 )
 
 
-def test_the_default_is_the_int8_variant_even_where_another_is_smaller() -> None:
-    chosen = default([variant("ner-tiny", size=1), variant("ner-int8", size=9)], Task.NER)
-    assert chosen is not None and chosen.name == "ner-int8"
+def at_once(_: Variant) -> Estimate:
+    return Estimate(0.0, 0.001, 0.001)
 
 
-def test_of_several_int8_variants_the_shortest_name_is_the_default() -> None:
-    chosen = default([variant("ner-distil-int8", size=1), variant("ner-int8")], Task.NER)
-    assert chosen is not None and chosen.name == "ner-int8"
+def choose(
+    serving: dict[str, Variant],
+    quarantined: dict[str, str],
+    task: Task,
+    wanted: str | None,
+    policy: Policy | None = None,
+) -> Variant:
+    return decided(serving, quarantined, task, wanted, policy).variant
 
 
-def test_without_an_int8_variant_the_smallest_is_the_default() -> None:
-    chosen = default([variant("ner-base", size=900), variant("ner-tiny", size=1)], Task.NER)
-    assert chosen is not None and chosen.name == "ner-tiny"
+def decided(
+    serving: dict[str, Variant],
+    quarantined: dict[str, str],
+    task: Task,
+    wanted: str | None,
+    policy: Policy | None = None,
+) -> Decision:
+    return Table(serving, quarantined).choose(task, wanted, policy, at_once)
+
+
+def test_the_default_is_the_smallest_whose_drop_is_surely_small() -> None:
+    decision = decided(SERVING, {}, Task.NER, None)
+    assert decision.variant.name == "ner-int8"
+    assert decision.reason == "default: smallest of 2 that satisfy max_f1_drop 0.01"
+
+
+def test_without_evidence_the_baseline_answers_and_says_why() -> None:
+    tiny = variant("ner-tiny", size=1, parent="ner-base")
+    decision = decided(catalog(variant("ner-base"), tiny), {}, Task.NER, None)
+    assert decision.variant.name == "ner-base"
+    [rejected] = decision.rejected
+    assert rejected.variant == "ner-tiny" and rejected.reason.startswith("no evidence")
+
+
+def test_where_nothing_satisfies_the_default_the_largest_answers() -> None:
+    bad = {"parent": "ner-base", "evidence": judged(0.5, -0.3)}
+    serving = catalog(variant("ner-a", size=1, **bad), variant("ner-b", size=9, **bad))
+    decision = decided(serving, {}, Task.NER, None)
+    assert decision.variant.name == "ner-b"
+    assert decision.reason.startswith("default: nothing satisfies it, so the largest answers: F1")
+    assert [type(each) for each in decision.rejected] == [Rejected]
 
 
 def test_a_task_nobody_serves_has_no_default() -> None:
-    assert default([variant("ner-base")], Task.CLASSIFICATION) is None
+    assert Table(catalog(variant("ner-base")), {}).default(Task.CLASSIFICATION) is None
+
+
+def test_a_policy_is_asked_where_one_is_given() -> None:
+    for prefer in Prefer:  # every one of them is predicted to take the same
+        assert choose(SERVING, {}, Task.NER, None, Policy(prefer=prefer, min_f1=0.75)).name == (
+            "ner-int8"
+        )
+    assert choose(SERVING, {}, Task.NER, None, Policy()).name == "ner-tiny"
+
+
+def test_a_policy_of_a_task_nobody_serves_is_no_unsatisfied_one() -> None:
+    with pytest.raises(UnknownVariant):
+        choose(catalog(variant("ner-base")), {}, Task.CLASSIFICATION, None, Policy())
+
+
+def test_who_answers_with_other_labels_stands_for_nobody() -> None:
+    mood = {"labels": ("good", "bad"), "task": Task.CLASSIFICATION}
+    topics = [variant(name, Task.CLASSIFICATION, labels=("a", "b")) for name in ("x", "y")]
+    serving = catalog(*topics, variant("mood", size=1, **mood))
+    assert [each.name for each in kin(serving.values(), Task.CLASSIFICATION)] == ["x", "y"]
+    assert choose(serving, {}, Task.CLASSIFICATION, None).name == "x"
+    assert choose(serving, {}, Task.CLASSIFICATION, "mood").name == "mood"
+    assert kin([], Task.NER) == ()
 
 
 def test_a_variant_is_chosen_by_name() -> None:
@@ -67,7 +137,9 @@ def test_no_name_means_the_default_of_the_task() -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones_of_that_task() -> None:
     with pytest.raises(UnknownVariant) as error:
         choose(SERVING, {}, Task.NER, "ner-large")
-    assert str(error.value) == "there is no variant ner-large; known are ner-base, ner-int8"
+    assert (
+        str(error.value) == "there is no variant ner-large; known are ner-base, ner-int8, ner-tiny"
+    )
 
 
 def test_a_variant_of_the_other_task_is_told_from_an_unknown_one() -> None:
@@ -80,7 +152,10 @@ def test_a_variant_of_the_other_task_is_told_from_an_unknown_one() -> None:
 def test_a_text_in_the_place_of_a_name_is_not_repeated(text: str) -> None:
     with pytest.raises(UnknownVariant) as error:
         choose(SERVING, {}, Task.NER, text)
-    assert str(error.value) == "there is no variant of that name; known are ner-base, ner-int8"
+    assert (
+        str(error.value)
+        == "there is no variant of that name; known are ner-base, ner-int8, ner-tiny"
+    )
 
 
 def test_a_quarantined_variant_says_why() -> None:

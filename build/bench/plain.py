@@ -61,6 +61,8 @@ class Reply(msgspec.Struct):
     digest: str
     results: list[Answer]
     timing_ms: Timing
+    reason: str = "named"
+    rejected: tuple[str, ...] = ()
 
 
 def app(pipeline: Pipeline, mode: Mode, sample: str) -> Starlette:

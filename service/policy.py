@@ -1,0 +1,374 @@
+"""
+Which variant satisfies a policy, and why the others do not: pure functions over evidence.
+
+Bounds of intervals are compared, never their means. Knows nothing of lanes, routes or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from models.errors import RequestError
+from models.spec import Input, Interval, Scores, Value, Variant
+
+# Classification is judged by F1 too, so that one number is compared everywhere.
+METRIC = "f1"
+# What a mean over languages may hide: no language's point drop reaches this, or the drop that was
+# allowed where that is more. Half test splits are too small for a bound on every language.
+WORST_DROP = 0.03
+
+_ISO_639_1 = {
+    "af": "afr", "ak": "aka", "am": "amh", "ar": "ara", "bm": "bam", "ee": "ewe", "en": "eng",
+    "ff": "ful", "fr": "fra", "ha": "hau", "ig": "ibo", "kg": "kon", "ki": "kik", "lg": "lug",
+    "ln": "lin", "lu": "lub", "mg": "mlg", "nd": "nde", "nr": "nbl", "ny": "nya", "om": "orm",
+    "pt": "por", "rn": "run", "rw": "kin", "sg": "sag", "sn": "sna", "so": "som", "ss": "ssw",
+    "st": "sot", "sw": "swa", "ti": "tir", "tn": "tsn", "ts": "tso", "tw": "twi", "ve": "ven",
+    "wo": "wol", "xh": "xho", "yo": "yor", "zu": "zul",
+}  # fmt: skip
+
+F1 = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Prefer(StrEnum):
+    """
+    Of the variants that satisfy a policy: the fewest bytes; the least predicted time for this
+    text, here and now; the highest low bound of F1; the least CPU time for this text.
+    """
+
+    SMALLEST = "smallest"
+    FASTEST = "fastest"
+    BEST = "best"
+    CHEAPEST = "cheapest"
+
+
+class Degrade(StrEnum):
+    """Whether a smaller variant that satisfies the policy too may answer under pressure."""
+
+    ALLOWED = "allowed"
+    NEVER = "never"
+
+
+class Policy(Value, frozen=True, kw_only=True):
+    """
+    What a caller wants of the variant that answers. Nothing given: no floor, no ceiling.
+
+    min_f1          F1 surely at least this
+    max_f1_drop     F1 surely less than this below the baseline's, and in no language clearly more
+    max_latency_ms  predicted for these texts, waiting included
+    language        ISO 639-3, or 639-1: its own evidence decides, instead of the mean of all
+    """
+
+    prefer: Prefer = Prefer.SMALLEST
+    min_f1: F1 | None = None
+    max_f1_drop: Annotated[float, Meta(gt=0, le=1)] | None = None
+    max_latency_ms: Annotated[float, Meta(gt=0)] | None = None
+    language: Annotated[str, Meta(pattern="^[a-z]{2,3}$")] | None = None
+    degrade: Degrade = Degrade.ALLOWED
+
+    def __post_init__(self) -> None:
+        if self.language is not None and len(self.language) == 2 and not self.code:
+            raise ValueError("language is an ISO 639-3 code such as hau, or a known 639-1 one")
+
+    @property
+    def code(self) -> str | None:
+        """The language in ISO 639-3."""
+        if self.language is None or len(self.language) == 3:
+            return self.language
+        return _ISO_639_1.get(self.language)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it needs predictions, which differ from text to text."""
+        return self.max_latency_ms is not None or self.prefer in (Prefer.FASTEST, Prefer.CHEAPEST)
+
+
+# Without a policy: who does not say otherwise is served small, at no cost that could be measured.
+DEFAULT = Policy(prefer=Prefer.SMALLEST, max_f1_drop=0.01)
+
+
+class Estimate(NamedTuple):
+    """
+    Of some texts on a variant, in seconds: until they begin, from then to the answer, and of one
+    core.
+    """
+
+    wait_s: float
+    run_s: float
+    core_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.wait_s + self.run_s
+
+
+class Rejected(Value, frozen=True, kw_only=True):
+    """A variant that does not answer, and why."""
+
+    variant: str
+    reason: str
+
+
+class Near(Rejected, frozen=True, kw_only=True):
+    """
+    A variant that fails a policy, with its numbers; None where there is no evidence.
+
+    f1          low bound
+    f1_drop     high bound
+    latency_ms  predicted for these texts, where the policy asked
+    """
+
+    f1: float | None
+    f1_drop: float | None
+    latency_ms: float | None
+    bytes: int
+
+
+class Unsatisfied(RequestError):
+    """No variant satisfies the policy; `nearest` come first those that miss by least."""
+
+    status = 409
+    title = "Policy unsatisfied"
+
+    def __init__(self, message: str, nearest: Sequence[Near]) -> None:
+        super().__init__(message)
+        self.nearest = list(nearest)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    The variant that answers, why, and why the others do not.
+
+    smaller  that satisfy the policy too, the next smaller one first: the ladder's rungs
+    """
+
+    variant: Variant
+    reason: str
+    rejected: tuple[Rejected, ...] = ()
+    smaller: tuple[Variant, ...] = ()
+
+
+class _Miss(NamedTuple):
+    """What of a policy is not met; `by` how much of what was asked, inf without evidence."""
+
+    reason: str
+    by: float
+
+
+def decide(
+    policy: Policy, variants: Iterable[Variant], estimates: Mapping[str, Estimate]
+) -> Decision:
+    """
+    The variant that satisfies the policy and is preferred, of some that do the same.
+
+    estimates  of each by name; a policy that is not timed reads none
+
+    Raises `Unsatisfied`.
+    """
+    variants = list(variants)
+    missed = {each.name: _misses(policy, each, estimates.get(each.name)) for each in variants}
+    passing = [each for each in variants if not missed[each.name]]
+    if not passing:
+        raise _unsatisfied(policy, variants, estimates, missed)
+    order = _ORDERS[policy.prefer]
+    weigh = {each.name: order.weigh(policy, each, estimates) for each in passing}
+    chosen, *others = sorted(passing, key=lambda each: (weigh[each.name], each.bytes, each.name))
+    rejected = [
+        Rejected(variant=each.name, reason="; ".join(miss.reason for miss in missed[each.name]))
+        for each in variants
+        if missed[each.name]
+    ]
+    rejected += [
+        Rejected(variant=each.name, reason=order.told(weigh[each.name], weigh[chosen.name]))
+        for each in others
+    ]
+    smaller = sorted((each for each in others if each.bytes < chosen.bytes), key=_by_size)
+    reason = _reason(policy, len(passing))
+    return Decision(chosen, reason, tuple(rejected), tuple(reversed(smaller)))
+
+
+def _misses(policy: Policy, variant: Variant, estimate: Estimate | None) -> list[_Miss]:
+    found = [
+        _too_low(policy, variant),
+        *_drops(policy, variant),
+        _too_slow(policy, estimate),
+    ]
+    return [miss for miss in found if miss]
+
+
+def _too_low(policy: Policy, variant: Variant) -> _Miss | None:
+    if policy.min_f1 is None:
+        return None
+    measured = f1(variant, policy.code)
+    if measured is None:
+        return _Miss(f"no evidence of F1{_for(policy)}", inf)
+    if measured.low >= policy.min_f1:
+        return None
+    return _Miss(
+        f"F1{_for(policy)} may be {measured.low:.3f}, below {policy.min_f1:g}",
+        _beyond(policy.min_f1 - measured.low, policy.min_f1),
+    )
+
+
+def _drops(policy: Policy, variant: Variant) -> Iterable[_Miss]:
+    most = policy.max_f1_drop
+    if most is None or variant.parent is None:  # a baseline is nothing below itself
+        return
+    drop = f1_drop(variant, policy.code)
+    if drop is None:
+        yield _Miss(f"no evidence of a difference to the baseline{_for(policy)}", inf)
+        return
+    if drop >= most:
+        yield _Miss(
+            f"F1{_for(policy)} may be {drop:.3f} below the baseline, not under {most:g}",
+            _beyond(drop - most, most),
+        )
+    worst = _worst(variant) if policy.code is None else None
+    if worst and worst[1] >= max(WORST_DROP, most):
+        language, fall = worst
+        limit = max(WORST_DROP, most)
+        yield _Miss(
+            f"{language} is {fall:.3f} below the baseline, not under {limit:g}",
+            _beyond(fall - limit, limit),
+        )
+
+
+def _too_slow(policy: Policy, estimate: Estimate | None) -> _Miss | None:
+    most = policy.max_latency_ms
+    if most is None or estimate is None:
+        return None
+    predicted = 1000 * estimate.total_s
+    if predicted <= most:
+        return None
+    return _Miss(f"{predicted:.2f} ms predicted, above {most:g}", _beyond(predicted - most, most))
+
+
+def f1(variant: Variant, language: str | None) -> Interval | None:
+    """Measured on raw text, as callers send it; None where it was not."""
+    return _of(variant.evidence.quality if variant.evidence else None, language)
+
+
+def f1_drop(variant: Variant, language: str | None) -> float | None:
+    """How far F1 may be below the baseline's: the high bound; 0 of a baseline itself."""
+    if variant.parent is None:
+        return 0.0
+    difference = _of(variant.evidence.difference if variant.evidence else None, language)
+    return None if difference is None else -difference.low
+
+
+def _of(measured: Mapping[str, Mapping[Input, Scores]] | None, code: str | None) -> Interval | None:
+    scores = (measured or {}).get(METRIC, {}).get(Input.RAW)
+    if scores is None:
+        return None
+    return scores.macro if code is None else scores.languages.get(code)
+
+
+def _worst(variant: Variant) -> tuple[str, float] | None:
+    """The language that lost most, and its point drop."""
+    difference = variant.evidence.difference if variant.evidence else {}
+    scores = difference.get(METRIC, {}).get(Input.RAW)
+    if scores is None or not scores.languages:
+        return None
+    language, interval = min(scores.languages.items(), key=lambda each: each[1].mean)
+    return language, -interval.mean
+
+
+class _Order(NamedTuple):
+    """A preference: what weighs least is preferred; `heavier` tells of two weights, in `unit`s."""
+
+    weigh: Callable[[Policy, Variant, Mapping[str, Estimate]], float]
+    heavier: str
+    unit: float
+
+    def told(self, weight: float, least: float) -> str:
+        if weight == inf:
+            return "no evidence"
+        if weight == least:
+            return "no better, and larger"
+        return self.heavier.format(weight / self.unit, least / self.unit)
+
+
+def _surely(policy: Policy, variant: Variant) -> float:
+    """Minus the low bound of F1, so that the best weighs least."""
+    measured = f1(variant, policy.code)
+    return -measured.low if measured else inf
+
+
+_ORDERS = {
+    Prefer.SMALLEST: _Order(
+        lambda policy, each, by: each.bytes, "larger: {:.1f} MB against {:.1f}", 1e6
+    ),
+    Prefer.FASTEST: _Order(
+        lambda policy, each, by: by[each.name].total_s,
+        "slower: {:.2f} ms predicted against {:.2f}",
+        1e-3,
+    ),
+    Prefer.CHEAPEST: _Order(
+        lambda policy, each, by: by[each.name].core_s,
+        "dearer: {:.2f} ms of a core predicted against {:.2f}",
+        1e-3,
+    ),
+    Prefer.BEST: _Order(
+        lambda policy, each, by: _surely(policy, each), "lower: F1 surely {:.4f} against {:.4f}", -1
+    ),
+}
+
+
+def _by_size(variant: Variant) -> tuple[int, str]:
+    return variant.bytes, variant.name
+
+
+def _reason(policy: Policy, passing: int) -> str:
+    """ "smallest of 2 that satisfy max_f1_drop 0.01"; in ASCII: it goes into a header."""
+    floors = {
+        "min_f1": policy.min_f1,
+        "max_f1_drop": policy.max_f1_drop,
+        "max_latency_ms": policy.max_latency_ms,
+    }
+    asked = ", ".join(f"{name} {value:g}" for name, value in floors.items() if value is not None)
+    if passing == 1:
+        return f"the only one that satisfies {asked}{_for(policy)}" if asked else "the only one"
+    satisfy = f" that satisfy {asked}" if asked else ""
+    return f"{policy.prefer} of {passing}{satisfy}{_for(policy)}"
+
+
+def _unsatisfied(
+    policy: Policy,
+    variants: Iterable[Variant],
+    estimates: Mapping[str, Estimate],
+    missed: Mapping[str, list[_Miss]],
+) -> Unsatisfied:
+    def near(variant: Variant) -> Near:
+        estimate = estimates.get(variant.name)
+        measured = f1(variant, policy.code)
+        return Near(
+            variant=variant.name,
+            reason="; ".join(miss.reason for miss in missed[variant.name]),
+            f1=None if measured is None else round(measured.low, 4),
+            f1_drop=_rounded(f1_drop(variant, policy.code)),
+            latency_ms=None if estimate is None else round(1000 * estimate.total_s, 1),
+            bytes=variant.bytes,
+        )
+
+    ordered = sorted(variants, key=lambda each: (sum(m.by for m in missed[each.name]), each.bytes))
+    nearest = [near(each) for each in ordered]
+    first = f"; nearest is {nearest[0].variant}: {nearest[0].reason}" if nearest else ""
+    return Unsatisfied(f"no variant satisfies the policy{first}", nearest)
+
+
+def _beyond(excess: float, asked: float) -> float:
+    return excess / asked if asked else inf
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _for(policy: Policy) -> str:
+    return f" for {policy.code}" if policy.code else ""
