@@ -6,6 +6,7 @@ Knows nothing of HTTP or of how variants are made.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -73,6 +74,15 @@ def load(root: Path, options: SessionOptions | None = None) -> Catalog:
         except Exception as error:  # unforeseen, and still only this variant's affair
             catalog.quarantined[folder.name] = f"it cannot be opened: {error!r}"
     return catalog
+
+
+def manifests(root: Path) -> dict[str, Variant]:
+    """Every manifest that can be read, by name; nothing is opened."""
+    found = {}
+    for file in sorted(root.glob(f"*/{MANIFEST}")):
+        with contextlib.suppress(BrokenVariant):
+            found[file.parent.name] = read(file.parent)
+    return found
 
 
 def read(folder: Path) -> Variant:

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
-from models.errors import KadogoError, NotReady
+from models.errors import KadogoError, NotReady, Overloaded
 from models.spec import Task
 from service import metrics, openapi
 from service.edge import (
@@ -34,6 +34,7 @@ from service.edge import (
 )
 from service.lane import Answered, Lane, Lanes
 from service.policy import Decision
+from service.route import Asked
 from service.schemas import (
     Ask,
     ClassificationReply,
@@ -78,30 +79,41 @@ class Answers:
         """The answer to `ask`. Raises a `KadogoError`, or `CallerLeft`."""
         settings = self._settings
         texts = texts_of(ask, max_inputs=settings.max_inputs, max_text=settings.max_text)
-        lane, decision = self.lanes.choose(
-            task,
-            ask.variant,
-            ask.policy,
-            characters=sum(map(len, texts)),
+        asked = Asked(
+            task=task,
+            variant=ask.variant,
+            policy=ask.policy,
             key=caller.key,
-            priority=caller.priority,
+            number=caller.request_id.decode(),
+            header=caller.header,
         )
-        caller.variant = lane.variant.name
-        answered = await lane.answer(
-            texts,
-            ask.options,
-            deadline=caller.deadline,
-            key=caller.key,
-            priority=caller.priority,
-            leaving=caller.leaving,
-        )
-        return _reply(lane, decision, answered, perf_counter() - caller.started)
+        lane, decision = self.lanes.choose(asked, sum(map(len, texts)), caller.priority)
+        while True:
+            caller.variant = lane.variant.name
+            try:
+                answered = await lane.answer(
+                    texts,
+                    ask.options,
+                    deadline=caller.deadline,
+                    key=caller.key,
+                    priority=caller.priority,
+                    leaving=caller.leaving,
+                )
+            except Overloaded:
+                if not decision.smaller:
+                    raise
+                decision = self.lanes.below(decision, 1, "its queue is full", "refused")
+                lane = self.lanes.lane(decision.variant)
+            else:
+                caller.again = decision.again
+                return _reply(lane, decision, answered, perf_counter() - caller.started)
 
     def endpoint(self, task: Task) -> Post:
         """POST of an `Ask` as JSON."""
 
         async def answer(body: bytes, caller: Caller) -> Outcome:
-            return _outcome(await self.reply(task, read_ask(body, task), caller))
+            reply = await self.reply(task, read_ask(body, task), caller)
+            return _outcome(reply, caller.again)
 
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
 
@@ -128,7 +140,7 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _outcome(reply: Reply) -> Outcome:
+def _outcome(reply: Reply, again: str | None) -> Outcome:
     took = reply.timing_ms
     timing = (
         f"queue;dur={took.queue}, encode;dur={took.encode}, "
@@ -140,6 +152,8 @@ def _outcome(reply: Reply) -> Outcome:
         (b"x-variant-reason", reply.reason.encode()),
         (b"server-timing", timing.encode()),
     ]
+    if again is not None:
+        headers.append((b"x-route", again.encode()))
     return Outcome(200, msgspec.json.encode(reply), headers)
 
 

@@ -24,9 +24,10 @@ import bentoml
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from models import catalog
 from models.errors import BadSetting
 from models.spec import Task
-from service import metrics, native
+from service import metrics, native, routes
 from service.api import Answers, build
 from service.edge import BoundedBody
 from service.lane import Lanes
@@ -117,8 +118,13 @@ def settings_or_exit() -> Settings:
     try:
         settings = Settings.from_env()
         check_provider(settings.provider)
+        if settings.routes:
+            tasks = {n: each.task for n, each in catalog.manifests(settings.catalog).items()}
+            routes.open_file(settings.routes, tasks)
     except BadSetting as error:
         sys.exit(f"kadogo: {error}")
+    except routes.BadRoutes as error:
+        sys.exit(f"kadogo: {settings.routes}: {error}")
     return settings
 
 

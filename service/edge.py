@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -64,12 +64,28 @@ class Caller:
     variant    that answers, once chosen
     timeout_s  after `started`; what is not begun by then is not run
     key        whose share of the cores it is; None: everybody's who has none
+    again      what X-Route is answered with
     """
 
-    __slots__ = ("_receive", "key", "priority", "request_id", "started", "timeout_s", "variant")
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "again",
+        "key",
+        "priority",
+        "request_id",
+        "started",
+        "timeout_s",
+        "variant",
+    )
 
     def __init__(
-        self, request_id: bytes, receive: Receive | None = None, *, timeout_s: float
+        self,
+        request_id: bytes,
+        receive: Receive | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        timeout_s: float,
     ) -> None:
         self.request_id = request_id
         self.started = perf_counter()
@@ -77,20 +93,27 @@ class Caller:
         self.timeout_s = timeout_s
         self.priority = Priority.INTERACTIVE
         self.key: str | None = None
+        self.again: str | None = None
         self._receive = receive
+        self._headers = headers
 
     @property
     def deadline(self) -> float:
         """By `perf_counter`."""
         return self.started + self.timeout_s
 
-    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def header(self, name: str) -> str | None:
+        """The request's header of that name, in lower case; the first of several."""
+        wanted = name.encode("latin-1", "replace")
+        return next((v.decode("latin-1") for n, v in self._headers if n == wanted), None)
+
+    def read(self) -> None:
         """
         What the headers ask: a shorter timeout, a lower priority.
 
         Raises `InvalidRequest` where one does not say it as it must.
         """
-        for name, value in headers:
+        for name, value in self._headers:
             if name == b"x-request-timeout-ms":
                 if not value.isdigit() or not int(value):
                     raise InvalidRequest("X-Request-Timeout-Ms is a whole number of milliseconds")
@@ -141,7 +164,8 @@ class Post:
         self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = Caller(request_id_of(scope["headers"]), receive, timeout_s=self._deadline_s)
+        headers = scope["headers"]
+        caller = Caller(request_id_of(headers), receive, headers, timeout_s=self._deadline_s)
         status = CALLER_LEFT
         try:
             outcome = await settled(self._read_and_answer(scope, receive, caller), caller)
@@ -156,7 +180,7 @@ class Post:
         check_content(scope["headers"], self._max_body)
         if scope["query_string"]:
             raise InvalidRequest("a query string is not read here; send all of it in the body")
-        caller.read(scope["headers"])
+        caller.read()
         async with asyncio.timeout(caller.timeout_s):
             body = await read_body(receive, self._max_body)
             return await self._answer(body, caller)

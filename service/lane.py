@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from random import random
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,13 +22,15 @@ from models.encode import Encoded
 from models.errors import KadogoError, NotReady, UnknownVariant
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
-from models.spec import Answer, Options, Task, Variant
-from service import metrics, route
+from models.spec import Answer, Options, Variant
+from service import metrics, route, routes
 from service.batch import Batcher, Job, Limits
 from service.cost import Mean
 from service.fair import Priority
-from service.policy import Decision, Estimate, Policy
+from service.ladder import Standing, moved
+from service.policy import Decision, Estimate, degraded
 from service.pool import Pool
+from service.routes import Ladder
 from service.schemas import State, Status, VariantDetail, VariantStatus, VariantSummary
 from service.settings import Settings
 
@@ -240,6 +243,8 @@ class Lanes:
         self._settings = settings
         self._lanes: dict[str, Lane] = {}
         self._table = route.Table({}, {})
+        self._ladder = Ladder()
+        self._standing = Standing()
         self._catalog = Catalog()
         self._opening: asyncio.Task[None] | None = None
         self._started = monotonic()
@@ -272,17 +277,11 @@ class Lanes:
         await self.pool.close()
 
     def choose(
-        self,
-        task: Task,
-        wanted: str | None,
-        policy: Policy | None = None,
-        *,
-        characters: int = 0,
-        key: Hashable = None,
-        priority: Priority = Priority.INTERACTIVE,
+        self, asked: route.Asked, characters: int, priority: Priority = Priority.INTERACTIVE
     ) -> tuple[Lane, Decision]:
         """
-        The lane that answers that key's texts of so many characters, and why.
+        The lane that answers texts of so many characters, and why: under pressure a smaller one
+        that satisfies the same policy.
 
         Raises `NotReady` and what `Table.choose` raises.
         """
@@ -291,10 +290,28 @@ class Lanes:
             raise NotReady(f"nothing serves: {self.reason}")
 
         def predict(variant: Variant) -> Estimate:
-            return self._lanes[variant.name].predict(characters, key, priority)
+            return self._lanes[variant.name].predict(characters, asked.key, priority)
 
-        decision = self._table.choose(task, wanted, policy, predict)
+        decision = self._table.choose(asked, predict, random)
+        if decision.smaller:
+            waiting_s = self.pool.drain_s
+            self._standing = moved(self._ladder, self._standing, waiting_s, monotonic())
+            if self._standing.rung:
+                why = f"{waiting_s:.1f} s of work waits"
+                decision = self.below(decision, self._standing.rung, why, "pressure")
         return self._lanes[decision.variant.name], decision
+
+    def below(self, decision: Decision, rungs: int, why: str, kind: str) -> Decision:
+        """The decision so many rungs down the ladder, or as many as there are; counted."""
+        metrics.degraded(variant=decision.variant.name, reason=kind)
+        return degraded(decision, rungs, why)
+
+    @property
+    def all(self) -> list[Lane]:
+        return list(self._lanes.values())
+
+    def lane(self, variant: Variant) -> Lane:
+        return self._lanes[variant.name]
 
     def summaries(self) -> list[VariantSummary]:
         """Every variant whose manifest could be read, by name. Raises `NotReady`."""
@@ -360,7 +377,11 @@ class Lanes:
         variants = catalog.variants.items()
         self._lanes = {name: Lane(pipeline, self.pool, limits) for name, pipeline in variants}
         serving = {name: pipeline.variant for name, pipeline in variants}
-        self._table = route.Table(serving, catalog.quarantined)
+        tasks = {name: variant.task for name, variant in catalog.manifests.items()}
+        file = settings.routes
+        chosen = routes.open_file(file, tasks) if file else routes.Routes()
+        self._table = route.Table(serving, catalog.quarantined, chosen)
+        self._ladder = chosen.ladder
         self._catalog = catalog
 
     async def _warm_up(self) -> None:

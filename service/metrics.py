@@ -70,6 +70,11 @@ DEPTH = Gauge(
 REJECTIONS = Counter(
     "kadogo_rejections_total", "Requests not answered with a result, by reason.", ["reason"]
 )
+DEGRADED = Counter(
+    "kadogo_degraded_total",
+    "Requests answered by a smaller variant that satisfies their policy too, by who would have.",
+    ["variant", "reason"],
+)
 DROPPED = Counter(
     "kadogo_dropped_total", "Windows not run because nobody waited any more.", ["variant", "reason"]
 )
@@ -125,6 +130,11 @@ def requested(*, task: str, variant: str, status: int, seconds: float) -> None:
 def rejected(reason: str) -> None:
     """A request got no result."""
     _rejections(reason).inc()
+
+
+def degraded(*, variant: str, reason: str) -> None:
+    """A smaller one answers instead of `variant`: work waits, or the queue is full."""
+    DEGRADED.labels(variant, reason).inc()
 
 
 def shown(*, variant: str, task: str, runtime: str, digest: str, state: str) -> None:

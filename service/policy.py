@@ -7,7 +7,7 @@ Bounds of intervals are compared, never their means. Knows nothing of lanes, rou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from typing import Annotated, NamedTuple
@@ -146,12 +146,40 @@ class Decision:
     The variant that answers, why, and why the others do not.
 
     smaller  that satisfy the policy too, the next smaller one first: the ladder's rungs
+    again    what asks for the same choice again, where it was not only the request's: X-Route
+    shadow   that answers too, for nobody
     """
 
     variant: Variant
     reason: str
     rejected: tuple[Rejected, ...] = ()
     smaller: tuple[Variant, ...] = ()
+    again: str | None = None
+    shadow: Variant | None = None
+
+
+def degraded(decision: Decision, rungs: int, why: str) -> Decision:
+    """
+    The decision so many rungs down the ladder, or as many as there are.
+
+    Who is passed over is rejected for `why`.
+    """
+    rungs = min(rungs, len(decision.smaller))
+    if not rungs:
+        return decision
+    above, chosen = (decision.variant, *decision.smaller[: rungs - 1]), decision.smaller[rungs - 1]
+    others = [each for each in decision.rejected if each.variant != chosen.name]
+    passed = {each.name for each in above}
+    return replace(
+        decision,
+        variant=chosen,
+        reason=f"{decision.reason}; a smaller one, for {why}",
+        rejected=(
+            *(Rejected(variant=each.name, reason=f"larger, and {why}") for each in above),
+            *(each for each in others if each.variant not in passed),
+        ),
+        smaller=decision.smaller[rungs:],
+    )
 
 
 class _Miss(NamedTuple):
@@ -188,7 +216,9 @@ def decide(
         Rejected(variant=each.name, reason=order.told(weigh[each.name], weigh[chosen.name]))
         for each in others
     ]
-    smaller = sorted((each for each in others if each.bytes < chosen.bytes), key=_by_size)
+    smaller: list[Variant] = []
+    if policy.degrade is Degrade.ALLOWED:
+        smaller = sorted((each for each in others if each.bytes < chosen.bytes), key=_by_size)
     reason = _reason(policy, len(passing))
     return Decision(chosen, reason, tuple(rejected), tuple(reversed(smaller)))
 

@@ -1,5 +1,5 @@
 """
-Which variant answers a request: by name, by a policy, or as the task's default says.
+Which variant answers a request: by name, by a policy, by a route, or as the task's default says.
 
 Pure choices over manifests. Knows nothing of lanes, load or HTTP.
 """
@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import blake2b
+from math import log
+from typing import NoReturn
 
 from models.errors import Quarantined, UnknownVariant
 from models.spec import Task, Variant
@@ -22,6 +26,7 @@ from service.policy import (
     Unsatisfied,
     decide,
 )
+from service.routes import Route, Routes
 
 # As a manifest's name must be.
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -31,42 +36,107 @@ _KEPT = 1024
 Predict = Callable[[Variant], Estimate]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """
+    What of a request decides who answers.
+
+    key     name of the API key; None without one
+    number  of the request, by which a split tells those apart that nothing else does
+    header  name in lower case -> value; None where the request has none
+    """
+
+    task: Task
+    variant: str | None = None
+    policy: Policy | None = None
+    key: str | None = None
+    number: str = ""
+    header: Callable[[str], str | None] = field(default=lambda name: None)
+
+
 class Table:
     """
-    Every choice over one state of the catalog.
+    Every choice over one state of the catalog and the routes.
 
     serving      by name
     quarantined  name -> what is wrong with it
     """
 
-    def __init__(self, serving: Mapping[str, Variant], quarantined: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        serving: Mapping[str, Variant],
+        quarantined: Mapping[str, str],
+        routes: Routes = Routes(),  # noqa: B008 - a frozen value
+    ) -> None:
         self._serving = serving
         self._quarantined = quarantined
+        self._routes = {
+            task: tuple(each for each in routes.route if each.task is task) for task in Task
+        }
         self._kin = {task: kin(serving.values(), task) for task in Task}
         # Manifests do not change, so neither does what follows from them alone.
         self._untimed = lru_cache(_KEPT)(lambda task, policy: decide(policy, self._kin[task], {}))
         self._defaults = {task: self._default(task) for task in Task}
 
-    def choose(
-        self, task: Task, wanted: str | None, policy: Policy | None, predict: Predict
-    ) -> Decision:
+    def choose(self, asked: Asked, predict: Predict, chance: Callable[[], float]) -> Decision:
         """
-        The variant named `wanted`, the one `policy` decides for, or the task's default.
+        The variant of that name, the one its policy decides for, or what the first route that
+        matches says, or else the default.
+
+        chance  0 to 1, anew each time it is called: which requests a shadow reads too
 
         Raises `Quarantined` for a variant that failed its checks, `UnknownVariant`, naming those
         of the task, for all other names, and `Unsatisfied`.
         """
-        if wanted is not None:
-            return Decision(self._named(task, wanted), "named")
-        if policy is None:
-            return self._defaults[task] or self._nothing(task)
+        if asked.variant is not None:
+            return Decision(self._named(asked.task, asked.variant), "named")
+        if asked.policy is not None:
+            return self._satisfying(asked.task, asked.policy, predict)
+        for route in self._routes[asked.task]:
+            if _matches(route, asked):
+                return self._routed(route, asked, predict, chance)
+        return self._defaults[asked.task] or self._nothing(asked.task)
+
+    def _satisfying(self, task: Task, policy: Policy, predict: Predict) -> Decision:
         if not self._kin[task]:
-            return self._nothing(task)
+            self._nothing(task)
         if not policy.is_timed:
             decision: Decision = self._untimed(task, policy)
             return decision
         estimates = {each.name: predict(each) for each in self._kin[task]}
         return decide(policy, self._kin[task], estimates)
+
+    def _routed(
+        self, route: Route, asked: Asked, predict: Predict, chance: Callable[[], float]
+    ) -> Decision:
+        """What the route says, and who reads along."""
+        decision = self._of_route(route, asked, predict)
+        shadow = self._serving.get(route.shadow.variant) if route.shadow else None
+        if route.shadow is None or shadow is None or shadow.name == decision.variant.name:
+            return decision
+        return replace(decision, shadow=shadow) if chance() < route.shadow.share else decision
+
+    def _of_route(self, route: Route, asked: Asked, predict: Predict) -> Decision:
+        """Where all it names is out of service, or nothing satisfies it: what the default says."""
+        if route.policy is not None:
+            try:
+                decision = self._satisfying(asked.task, route.policy, predict)
+            except Unsatisfied:
+                return self._instead(route, "nothing satisfies it", asked.task)
+            return replace(decision, reason=f"route {route.name}: {decision.reason}")
+        weights = route.split or {str(route.variant): 1.0}
+        alive = {name: weight for name, weight in weights.items() if name in self._serving}
+        if not alive:
+            return self._instead(route, "out of service", asked.task)
+        if route.split is None:
+            return Decision(self._serving[next(iter(alive))], f"route {route.name}")
+        name, why = _of_split(route, alive, asked)
+        reason = f"route {route.name}: {why}"
+        return Decision(self._serving[name], reason, again=f"{route.name}={name}")
+
+    def _instead(self, route: Route, why: str, task: Task) -> Decision:
+        decision = self._defaults[task] or self._nothing(task)
+        return replace(decision, reason=f"route {route.name}: {why}; {decision.reason}")
 
     def default(self, task: Task) -> Variant | None:
         """What answers who asks for nothing; None if nothing serves the task."""
@@ -101,7 +171,7 @@ class Table:
             decision.variant, f"default: {decision.reason}", decision.rejected, decision.smaller
         )
 
-    def _nothing(self, task: Task) -> Decision:
+    def _nothing(self, task: Task) -> NoReturn:
         if self._quarantined:
             names = ", ".join(sorted(self._quarantined))
             raise Quarantined(f"no variant serves {task} now; quarantined are {names}")
@@ -110,6 +180,39 @@ class Table:
     def _known(self, task: Task) -> str:
         names = sorted(name for name, each in self._serving.items() if each.task is task)
         return f"known are {', '.join(names)}" if names else "no variant of that task is loaded"
+
+
+def _matches(route: Route, asked: Asked) -> bool:
+    return (route.key is None or route.key == asked.key) and all(
+        asked.header(name.lower()) == value for name, value in route.when.items()
+    )
+
+
+def _of_split(route: Route, weights: Mapping[str, float], asked: Asked) -> tuple[str, str]:
+    """The variant that answers this caller, and why."""
+    again = asked.header("x-route") or ""
+    wanted, _, name = again.partition("=")
+    if wanted == route.name and name in weights:
+        return name, "as before"
+    value = asked.header(route.sticky.lower()) if route.sticky else None
+    whose = value or asked.key
+    return drawn(route.name, weights, whose or asked.number), "by its key" if whose else "by chance"
+
+
+def drawn(salt: str, weights: Mapping[str, float], key: str) -> str:
+    """
+    One of the names, the same for the same key, as often over many keys as it weighs.
+
+    Weighted rendezvous hashing (Thaler and Ravishankar 1998; Schindelhauer and Schomaker 2005):
+    when weights move only as many keys move as must.
+    """
+    return max(weights, key=lambda name: -weights[name] / log(_uniform(f"{salt}\0{name}\0{key}")))
+
+
+def _uniform(text: str) -> float:
+    """A number between 0 and 1, neither of them, that looks like chance."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return (int.from_bytes(digest) + 0.5) / 2**64
 
 
 def kin(variants: Iterable[Variant], task: Task) -> tuple[Variant, ...]:

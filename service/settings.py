@@ -57,6 +57,14 @@ def _folder(text: str) -> Path:
     return folder
 
 
+def _file(text: str) -> Path:
+    """An existing file; a relative one is meant from the project's root."""
+    file = ROOT / text
+    if not file.is_file():
+        raise ValueError
+    return file
+
+
 def _provider(text: str) -> str:
     if not text.endswith("ExecutionProvider"):
         raise ValueError
@@ -89,6 +97,7 @@ class Settings:
     Every setting; the variable of `max_inputs` is KADOGO_MAX_INPUTS.
 
     catalog                     folder of variants
+    routes                      file that says who answers by default
     workers                     server processes; one feeds many cores, a session frees the GIL
     threads                     model runs at a time in one process; 0: cores / workers
     provider                    onnxruntime's execution provider
@@ -104,6 +113,9 @@ class Settings:
 
     catalog: Path = field(
         default=ZOO, metadata=_kind(_folder, "an existing folder, absolute or from the root")
+    )
+    routes: Path | None = field(
+        default=None, metadata=_kind(_file, "an existing file, absolute or from the root")
     )
     workers: int = field(default=1, metadata=_whole(1))
     threads: int = field(default=0, metadata=_whole(0))

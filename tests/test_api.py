@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from models.spec import Golden, Options, Task
 from service.api import Answers, build
 from service.cost import Line
 from service.lane import Lanes
+from service.route import Asked
 from service.schemas import PARAMETERS, Parameters
 from service.settings import Settings
 from tests.tiny import NER_WORDS, judged, write_variant
@@ -461,6 +463,56 @@ def test_a_header_that_asks_for_what_there_is_not_is_refused(
     assert header in response.json()["detail"] and "SECRET" not in response.text
 
 
+# --- routes ----------------------------------------------------------------------------------
+
+ROUTES = """
+[[route]]
+name = "trial"
+task = "ner"
+split = { ner-int8 = 1, ner-base = 1 }
+sticky = "X-Client"
+
+[[route]]
+name = "topics"
+task = "classification"
+policy = { prefer = "best" }
+"""
+
+
+def test_a_route_answers_who_asks_for_nothing(catalog: Path, tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES)
+    settings = Settings(catalog=catalog, routes=file)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        got = set()
+        for number in range(20):
+            sticky = {"X-Client": str(number)}
+            first = client.post("/v1/ner", json={"inputs": SENTENCE}, headers=sticky)
+            again = client.post("/v1/ner", json={"inputs": SENTENCE}, headers=sticky)
+            assert first.json()["reason"] == "route trial: by its key"
+            assert first.json()["variant"] == again.json()["variant"]
+            back = {"X-Route": first.headers["x-route"]}
+            replayed = client.post("/v1/ner", json={"inputs": SENTENCE}, headers=back)
+            assert replayed.json()["variant"] == first.json()["variant"]
+            assert replayed.json()["reason"] == "route trial: as before"
+            got.add(first.json()["variant"])
+        assert got == {"ner-base", "ner-int8"}
+        topics = client.post("/v1/classify", json={"inputs": "kudi"})
+        assert topics.json()["reason"] == "route topics: the only one"
+        assert "x-route" not in topics.headers
+
+
+def test_wrong_routes_are_told_with_their_line_and_nothing_serves(
+    catalog: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES.replace("ner-base", "ner-gone"))
+    settings = Settings(catalog=catalog, routes=file)
+    with TestClient(app_of(Lanes(settings), settings)) as client:
+        told = client.get("/readyz").json()["detail"]
+        assert told.startswith("line 2: route trial: there is no variant ner-gone; of ner there")
+
+
 # --- load ------------------------------------------------------------------------------------
 
 
@@ -543,7 +595,7 @@ def test_what_would_wait_beyond_its_deadline_is_refused_at_once(catalog: Path) -
 
     async def scenario() -> None:
         async with lanes.open(), over(build(Answers(lanes, settings))) as client:
-            lane, _ = lanes.choose(Task.NER, None)
+            lane, _ = lanes.choose(Asked(task=Task.NER), 0)
             lane.batcher.line = Line(each=1.0)  # seconds a token
             body = {"inputs": "Kano"}
             async with held(lanes):
@@ -557,6 +609,53 @@ def test_what_would_wait_beyond_its_deadline_is_refused_at_once(catalog: Path) -
             assert hasty.status_code == 429
             assert 1000 < hasty.json()["retry_after_ms"] < 20_000
             assert (await first).status_code == (await second).status_code == 200
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_under_pressure_a_smaller_variant_that_satisfies_the_policy_answers(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1)
+    lanes = Lanes(settings)
+    best = {"inputs": "Kano", "policy": {"prefer": "best", "min_f1": 0.5}}
+    only = {"inputs": "Kano", "policy": {"prefer": "best", "min_f1": 0.5, "degrade": "never"}}
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            for lane in lanes.all:
+                lane.batcher.line = Line(each=1.0)  # seconds a token
+            async with held(lanes):
+                asked = []
+                for body in (best, best, best, only):
+                    asked.append(asyncio.ensure_future(client.post("/v1/ner", json=body)))
+                    await asyncio.sleep(0.05)
+            replies = [(await each).json() for each in asked]
+        assert [reply["variant"] for reply in replies] == [
+            "ner-base", "ner-int8", "ner-int8", "ner-base",
+        ]  # fmt: skip
+        assert re.search(r"; a smaller one, for \d+\.\d s of work waits$", replies[1]["reason"])
+        assert [each["variant"] for each in replies[1]["rejected"]] == ["ner-base"]
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_full_queue_is_passed_by_on_the_ladder_before_anyone_is_refused(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1, queue_texts=1)
+    lanes = Lanes(settings)
+    body = {"inputs": "Kano", "policy": {"prefer": "best", "min_f1": 0.5}}
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            async with held(lanes):
+                asked = []
+                for _ in range(4):
+                    asked.append(asyncio.ensure_future(client.post("/v1/ner", json=body)))
+                    await asyncio.sleep(0.05)
+            replies = [(await each) for each in asked]
+        assert [reply.status_code for reply in replies] == [200, 200, 200, 429]
+        assert [reply.json()["variant"] for reply in replies] == [
+            "ner-base", "ner-base", "ner-int8", "ner-int8",
+        ]  # fmt: skip
+        assert replies[2].json()["reason"].endswith("; a smaller one, for its queue is full")
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
 

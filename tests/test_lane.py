@@ -15,6 +15,7 @@ from models.errors import NotReady, TooLarge
 from models.spec import Aggregation, Options, Task, Windows
 from service.batch import Limits
 from service.lane import INLINE, STRETCH, Lanes, stretches
+from service.route import Asked
 from service.schemas import State
 from service.settings import Settings
 from tests.tiny import write_variant
@@ -45,7 +46,7 @@ def later() -> float:
 @pytest.mark.parametrize("task", list(Task))
 def test_a_lane_answers_as_the_pipeline_does(catalog: Path, task: Task) -> None:
     async def scenario(lanes: Lanes) -> None:
-        lane, _ = lanes.choose(task, None)
+        lane, _ = lanes.choose(Asked(task=task), 0)
         answered = await lane.answer(TEXTS, Options(), deadline=later())
         assert answered.answers == lane.pipeline.answer(TEXTS)
         assert answered.encode_s > 0 and answered.model_s > 0 and answered.queue_s >= 0
@@ -55,7 +56,7 @@ def test_a_lane_answers_as_the_pipeline_does(catalog: Path, task: Task) -> None:
 
 def test_strangers_at_the_same_time_change_no_answer(catalog: Path) -> None:
     async def scenario(lanes: Lanes) -> None:
-        lane, _ = lanes.choose(Task.NER, None)
+        lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         alone = {text: lane.pipeline.answer([text]) for text in TEXTS}
         together = await asyncio.gather(
             *(lane.answer([text], Options(), deadline=later()) for text in TEXTS * 20)
@@ -68,7 +69,7 @@ def test_strangers_at_the_same_time_change_no_answer(catalog: Path) -> None:
 
 def test_long_texts_are_worked_on_aside_with_the_same_answer(catalog: Path) -> None:
     async def scenario(lanes: Lanes) -> None:
-        lane, _ = lanes.choose(Task.NER, None)
+        lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         long = "Sani ya je Kano . " * (INLINE // 10)
         assert len(long) > INLINE
         options = Options(aggregation=Aggregation.SIMPLE)
@@ -81,14 +82,16 @@ def test_long_texts_are_worked_on_aside_with_the_same_answer(catalog: Path) -> N
 def test_a_text_of_more_windows_than_the_queue_holds_is_too_large(catalog: Path) -> None:
     async def scenario(lanes: Lanes) -> None:
         with pytest.raises(TooLarge):
-            await lanes.choose(Task.NER, None)[0].answer(TEXTS, Options(), deadline=later())
+            await lanes.choose(Asked(task=Task.NER), 0)[0].answer(
+                TEXTS, Options(), deadline=later()
+            )
 
     within(Lanes(Settings(catalog=catalog, queue_texts=5)), scenario)
 
 
 def test_a_request_is_encoded_no_further_than_the_queue_could_take(catalog: Path) -> None:
     async def scenario(lanes: Lanes) -> None:
-        lane, _ = lanes.choose(Task.NER, None)
+        lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         long = "Sani ya je Kano . " * (STRETCH // 10)
         alone = len(lane.pipeline.encode(long).windows)
         lane.batcher.limits = Limits(waiting_items=alone)
@@ -109,7 +112,7 @@ def test_stretches_keep_every_text_in_its_order(texts: list[str], characters: in
 
 def test_strangers_get_their_turn_while_a_long_request_is_encoded(catalog: Path) -> None:
     async def scenario(lanes: Lanes) -> None:
-        lane, _ = lanes.choose(Task.NER, None)
+        lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         texts = ["Sani ya je Kano . " * (STRETCH // 10)] * 3
         long = asyncio.ensure_future(lane.answer(texts, Options(), deadline=later()))
         await asyncio.sleep(0)
@@ -124,7 +127,7 @@ def test_strangers_get_their_turn_while_a_long_request_is_encoded(catalog: Path)
 def test_nothing_is_chosen_before_the_catalog_is_open(catalog: Path) -> None:
     lanes = Lanes(Settings(catalog=catalog))
     with pytest.raises(NotReady):
-        lanes.choose(Task.NER, None)
+        lanes.choose(Asked(task=Task.NER), 0)
 
 
 def test_lanes_go_from_loading_to_ready_to_draining(catalog: Path) -> None:
@@ -135,7 +138,7 @@ def test_lanes_go_from_loading_to_ready_to_draining(catalog: Path) -> None:
         states.append(lanes.state)
         lanes.drain()
         states.append(lanes.state)
-        answered = await lanes.choose(Task.NER, None)[0].answer(
+        answered = await lanes.choose(Asked(task=Task.NER), 0)[0].answer(
             ["Kano"], Options(), deadline=later()
         )
         assert len(answered.answers) == 1
@@ -148,13 +151,13 @@ def test_a_server_told_to_stop_while_loading_never_gets_ready(catalog: Path) -> 
     lanes = Lanes(Settings(catalog=catalog))
     lanes.drain()
     with pytest.raises(NotReady):
-        lanes.choose(Task.NER, None)
+        lanes.choose(Asked(task=Task.NER), 0)
     with pytest.raises(NotReady):
         lanes.summaries()
 
     async def scenario(lanes: Lanes) -> None:
         assert lanes.state is State.DRAINING
-        assert lanes.choose(Task.NER, None)[0].variant.name == "ner-int8"
+        assert lanes.choose(Asked(task=Task.NER), 0)[0].variant.name == "ner-int8"
 
     within(lanes, scenario)
 
@@ -163,7 +166,7 @@ def test_after_closing_nothing_is_answered(catalog: Path) -> None:
     async def scenario() -> None:
         lanes = Lanes(Settings(catalog=catalog))
         async with lanes.open():
-            lane, _ = lanes.choose(Task.NER, None)
+            lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         with pytest.raises(NotReady):
             await lane.answer(["Kano"], Options(), deadline=later())
 

@@ -27,6 +27,7 @@ OURS = {
     "kadogo_queue_depth",
     "kadogo_rejections",
     "kadogo_dropped",
+    "kadogo_degraded",
     "kadogo_texts",
     "kadogo_tokens",
     "kadogo_variant_info",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.errors import Quarantined, UnknownVariant
 from models.spec import Evidence, File, Licence, Runtime, Task, Variant, Windows
 from service.policy import Decision, Estimate, Policy, Prefer, Rejected
-from service.route import Table, kin
+from service.route import Asked, Table, drawn, kin
+from service.routes import read
 from tests.tiny import judged
 
 
@@ -73,7 +76,8 @@ def decided(
     wanted: str | None,
     policy: Policy | None = None,
 ) -> Decision:
-    return Table(serving, quarantined).choose(task, wanted, policy, at_once)
+    asked = Asked(task=task, variant=wanted, policy=policy)
+    return Table(serving, quarantined).choose(asked, at_once, lambda: 0.0)
 
 
 def test_the_default_is_the_smallest_whose_drop_is_surely_small() -> None:
@@ -176,3 +180,120 @@ def test_a_task_with_nothing_left_names_the_quarantined() -> None:
 def test_an_empty_catalog_serves_no_task() -> None:
     with pytest.raises(UnknownVariant, match="no variant in the catalog serves ner"):
         choose({}, {}, Task.NER, None)
+
+
+# --- routes ----------------------------------------------------------------------------------
+
+ROUTES = """
+[[route]]
+name = "desk"
+task = "ner"
+when = { "X-Desk" = "sports" }
+variant = "ner-base"
+
+[[route]]
+name = "audit"
+task = "ner"
+key = "auditor"
+policy = { prefer = "best", min_f1 = 0.75 }
+
+[[route]]
+name = "trial"
+task = "ner"
+split = { ner-int8 = 90, ner-tiny = 10 }
+sticky = "X-Client"
+shadow = { variant = "ner-base", share = 0.25 }
+"""
+
+
+def routed(
+    routes: str = ROUTES,
+    serving: dict[str, Variant] = SERVING,
+    *,
+    key: str | None = None,
+    number: str = "",
+    chance: float = 0.9,
+    **headers: str,
+) -> Decision:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    asked = Asked(task=Task.NER, key=key, number=number, header=named.get)
+    return Table(serving, {}, read(routes)).choose(asked, at_once, lambda: chance)
+
+
+def test_the_first_route_that_matches_decides() -> None:
+    assert routed(x_desk="sports", key="auditor").variant.name == "ner-base"
+    audit = routed(x_desk="news", key="auditor")
+    assert audit.reason == "route audit: the only one that satisfies min_f1 0.75"
+    assert routed(number="1").reason == "route trial: by chance"
+
+
+def test_a_name_or_a_policy_in_the_request_goes_before_every_route() -> None:
+    table = Table(SERVING, {}, read(ROUTES))
+    sports = {"x-desk": "sports"}.get
+    named = Asked(task=Task.NER, variant="ner-tiny", header=sports)
+    assert table.choose(named, at_once, lambda: 0.0).reason == "named"
+    free = Asked(task=Task.NER, policy=Policy(), header=sports)
+    assert table.choose(free, at_once, lambda: 0.0).variant.name == "ner-tiny"
+
+
+def test_a_task_without_routes_has_its_default() -> None:
+    asked = Asked(task=Task.CLASSIFICATION)
+    decision = Table(SERVING, {}, read(ROUTES)).choose(asked, at_once, lambda: 0.0)
+    assert decision.variant.name == "news-int8" and decision.reason.startswith("default: ")
+
+
+def test_a_caller_of_a_split_keeps_his_variant_and_the_shares_are_kept() -> None:
+    got = [routed(x_client=f"client {n}").variant.name for n in range(2000)]
+    assert got == [routed(x_client=f"client {n}", number="7").variant.name for n in range(2000)]
+    assert 140 < got.count("ner-tiny") < 260
+    by_key = routed(key="one", number="1"), routed(key="one", number="2")
+    assert by_key[0].variant == by_key[1].variant and by_key[0].reason == "route trial: by its key"
+
+
+def test_when_weights_move_only_as_many_callers_move_as_must() -> None:
+    before, after = {"a": 90.0, "b": 10.0}, {"a": 70.0, "b": 30.0}
+    keys = [str(n) for n in range(3000)]
+    moves = {(drawn("r", before, key), drawn("r", after, key)) for key in keys}
+    assert ("b", "a") not in moves
+    moved = sum(drawn("r", before, key) != drawn("r", after, key) for key in keys)
+    assert 0.15 < moved / len(keys) < 0.25
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(0.01, 1e6), min_size=1), st.text(max_size=9))
+def test_what_is_drawn_is_one_of_them_whatever_their_order(
+    weights: dict[str, float], key: str
+) -> None:
+    name = drawn("salt", weights, key)
+    assert name in weights
+    assert drawn("salt", dict(reversed(weights.items())), key) == name
+
+
+def test_a_choice_of_a_split_is_made_again_where_its_header_is_sent_back() -> None:
+    first = routed(number="1")
+    assert first.again == f"trial={first.variant.name}"
+    for number in range(50):
+        again = routed(number=str(number), x_route=first.again)
+        assert (again.variant, again.reason) == (first.variant, "route trial: as before")
+    for stale in ("trial=ner-gone", "other=ner-tiny", "nonsense", ""):
+        assert routed(number="1", x_route=stale).variant == first.variant
+
+
+def test_a_split_goes_on_among_those_that_serve_and_else_the_default_answers() -> None:
+    left = {name: each for name, each in SERVING.items() if name != "ner-int8"}
+    assert {routed(serving=left, x_client=str(n)).variant.name for n in range(50)} == {"ner-tiny"}
+    base = catalog(variant("ner-base"))
+    assert routed(serving=base).reason.startswith("route trial: out of service; default: ")
+    nobody = ROUTES.replace("0.75", "0.99")
+    audit = routed(nobody, key="auditor")
+    assert audit.reason.startswith("route audit: nothing satisfies it; default: ")
+
+
+def test_a_shadow_reads_its_share_and_never_itself() -> None:
+    assert routed(chance=0.2).shadow == SERVING["ner-base"]
+    assert routed(chance=0.25).shadow is None
+    itself = ROUTES.replace('variant = "ner-base", share', 'variant = "ner-tiny", share')
+    for number in range(100):
+        decision = routed(itself, chance=0.0, x_client=str(number))
+        assert decision.shadow != decision.variant
+    gone = {name: each for name, each in SERVING.items() if name != "ner-base"}
+    assert routed(serving=gone, chance=0.0).shadow is None

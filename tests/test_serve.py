@@ -319,3 +319,14 @@ def test_a_bad_setting_ends_the_start_with_one_line(
     assert done.returncode == 1
     [said] = done.stderr.strip().splitlines()
     assert said.startswith(f"kadogo: {line}")
+
+
+def test_wrong_routes_end_the_start_with_their_line(tmp_path: Path) -> None:
+    routes = tmp_path / "routes.toml"
+    routes.write_text('\n[[route]]\nname = "one"\ntask = "ner"\nvariant = "ner-gone"\n')
+    test_a_bad_setting_ends_the_start_with_one_line(
+        tmp_path,
+        "KADOGO_ROUTES",
+        str(routes),
+        f"{routes}: line 2: route one: there is no variant ner-gone; of ner there are ner-base",
+    )

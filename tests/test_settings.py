@@ -16,8 +16,11 @@ def test_nothing_set_means_the_defaults() -> None:
 
 
 def test_every_setting_is_read_from_its_variable(tmp_path: Path) -> None:
+    routes = tmp_path / "routes.toml"
+    routes.touch()
     environ = {
         "KADOGO_CATALOG": str(tmp_path),
+        "KADOGO_ROUTES": str(routes),
         "KADOGO_WORKERS": "3",
         "KADOGO_THREADS": "5",
         "KADOGO_PROVIDER": "CUDAExecutionProvider",
@@ -45,7 +48,7 @@ def test_a_misspelt_name_is_refused_with_the_likely_one() -> None:
 
 
 def test_a_name_like_no_other_is_refused_with_all_of_them() -> None:
-    with pytest.raises(BadSetting, match="known are KADOGO_CATALOG, KADOGO_WORKERS"):
+    with pytest.raises(BadSetting, match="known are KADOGO_CATALOG, KADOGO_ROUTES"):
         Settings.from_env({"KADOGO_ZZZ": "1"})
 
 

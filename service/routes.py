@@ -1,0 +1,192 @@
+"""
+Routes as values: who answers requests that name no variant and give no policy.
+
+Read from TOML, and refused with the line that is wrong. Knows nothing of evidence or lanes.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from models.errors import BadSetting, InvalidRequest
+from models.spec import Task, Value
+from service.policy import Policy
+
+Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Weight = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+
+
+class Shadow(Value, frozen=True, kw_only=True):
+    """`variant` answers a share of the requests too, for nobody: the answers are compared."""
+
+    variant: str
+    share: Share = 0.1
+
+
+class Route(Value, frozen=True, kw_only=True):
+    """
+    Of the routes of a task the first that matches decides.
+
+    when    header -> value that it must have; none: any request
+    key     name of the API key that asks; none: any
+    and one of these:
+    variant  answers
+    policy   decides
+    split    variant -> weight; the same caller always gets the same one
+    sticky   the header that tells callers of a split apart; without it, or where a request lacks
+             it, the API key, and without that each request is on its own
+    """
+
+    name: Name
+    task: Task
+    when: dict[str, str] = msgspec.field(default_factory=dict)
+    key: str | None = None
+    variant: str | None = None
+    policy: Policy | None = None
+    split: dict[str, Weight] | None = None
+    sticky: str | None = None
+    shadow: Shadow | None = None
+
+    @property
+    def variants(self) -> Iterator[str]:
+        """Every variant it names."""
+        if self.variant is not None:
+            yield self.variant
+        yield from self.split or ()
+        if self.shadow is not None:
+            yield self.shadow.variant
+
+    @property
+    def conditions(self) -> set[tuple[str, str]]:
+        """What must hold for it to match. A route with more of them is narrower."""
+        headers = {(name.lower(), value) for name, value in self.when.items()}
+        return headers | ({("", self.key)} if self.key is not None else set())
+
+
+class Ladder(Value, frozen=True, kw_only=True):
+    """
+    When requests move to smaller variants that satisfy their policy too, and back.
+
+    down_s  of waiting work, at which they move one rung down
+    up_s    below which they move one rung up
+    hold_s  on a rung before the next one up
+    """
+
+    down_s: Seconds = 0.5
+    up_s: Seconds = 0.1
+    hold_s: Seconds = 2.0
+
+    def __post_init__(self) -> None:
+        if self.up_s >= self.down_s:
+            raise ValueError(f"up_s {self.up_s:g} must be below down_s {self.down_s:g}")
+
+
+class Routes(Value, frozen=True, kw_only=True):
+    """The whole file; each `[[route]]` is one of `route`, in their order."""
+
+    route: tuple[Route, ...] = ()
+    ladder: Ladder = Ladder()
+
+
+class BadRoutes(InvalidRequest):
+    """The routes cannot be what was meant; the message says in which line."""
+
+    title = "Bad routes"
+
+
+def read(text: str) -> Routes:
+    """Raises `BadRoutes` for what is no TOML, and for what is no routes whatever the catalog."""
+    try:
+        value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadRoutes(f"the routes are not TOML: {error}") from None
+    try:
+        routes = msgspec.convert(value, Routes)
+    except msgspec.ValidationError as error:
+        raise BadRoutes(_told(str(error), text)) from None
+    for index, route in enumerate(routes.route):
+        wrong = _wrong_alone(route) or _unreachable(route, routes.route[:index])
+        if wrong:
+            raise BadRoutes(f"{_line(text, index)}: route {route.name}: {wrong}")
+    return routes
+
+
+def open_file(file: Path, variants: Mapping[str, Task]) -> Routes:
+    """As `read` and `check`; raises `BadSetting` where the file cannot be read."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"the routes {file} cannot be read: {error}") from None
+    routes = read(text)
+    check(routes, text, variants)
+    return routes
+
+
+def check(routes: Routes, text: str, variants: Mapping[str, Task]) -> None:
+    """Raises `BadRoutes` where one names a variant that the catalog lacks or of another task."""
+    for index, route in enumerate(routes.route):
+        for name in route.variants:
+            if name not in variants:
+                known = ", ".join(sorted(n for n, task in variants.items() if task is route.task))
+                wrong = f"there is no variant {name}; of {route.task} there are {known or 'none'}"
+            elif variants[name] is not route.task:
+                wrong = f"{name} serves {variants[name]}, not {route.task}"
+            else:
+                continue
+            raise BadRoutes(f"{_line(text, index)}: route {route.name}: {wrong}")
+
+
+def _wrong_alone(route: Route) -> str | None:
+    given = [name for name in ("variant", "policy", "split") if getattr(route, name) is not None]
+    if len(given) != 1:
+        said = f"it has {' and '.join(given)}" if given else "it has none"
+        return f"give one of variant, policy and split; {said}"
+    if route.split is not None and len(route.split) < 2:
+        return "a split is between two variants at least; for one, say variant"
+    if route.sticky is not None and route.split is None:
+        return "sticky is of a split"
+    if route.shadow is not None and route.shadow.variant == route.variant:
+        return "a shadow of itself always agrees: name another variant"
+    return None
+
+
+def _unreachable(route: Route, before: tuple[Route, ...]) -> str | None:
+    for other in before:
+        if other.name == route.name:
+            return "there is another route of that name"
+        if other.task is route.task and other.conditions <= route.conditions:
+            return f"it is never reached: {other.name}, before it, matches all that it would"
+    return None
+
+
+_OF_ROUTE = re.compile(r" - at `\$\.route\[(\d+)\]\.?([^`]*)`$")
+_AT = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+def _told(message: str, text: str) -> str:
+    """msgspec's message, with the line instead of the number of the route."""
+    if found := _OF_ROUTE.search(message):
+        where = f"{_line(text, int(found[1]))}{': ' + found[2] if found[2] else ''}"
+        return f"{where}: {message[: found.start()]}"
+    if found := _AT.search(message):
+        return f"{found[1] or 'the routes'}: {message[: found.start()]}"
+    return message
+
+
+def _line(text: str, index: int) -> str:
+    """Where the route of that index begins: "line 12"."""
+    numbers = [
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.match(r"\s*\[\[\s*route\s*\]\]", line)
+    ]
+    return f"line {numbers[index]}" if index < len(numbers) else f"route {index + 1}"
