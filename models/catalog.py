@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -47,9 +47,12 @@ class Catalog:
     manifests: dict[str, Variant] = field(default_factory=dict)
 
 
-def load(root: Path, options: SessionOptions | None = None) -> Catalog:
+def load(
+    root: Path, options: SessionOptions | None = None, *, without: Collection[str] = ()
+) -> Catalog:
     """
     Open every variant under `root`; a bad one is quarantined with its reason, the others serve.
+    Of those named in `without` the manifest is read and no more.
 
     Raises `BadSetting` where there is no such folder, no variant in it, or a setting asks for
     what this host does not have.
@@ -66,7 +69,8 @@ def load(root: Path, options: SessionOptions | None = None) -> Catalog:
     for folder in folders:
         try:
             catalog.manifests[folder.name] = read(folder)
-            catalog.variants[folder.name] = open_variant(folder, options)
+            if folder.name not in without:
+                catalog.variants[folder.name] = open_variant(folder, options)
         except BadSetting:
             raise
         except BrokenVariant as error:
@@ -112,6 +116,12 @@ def open_variant(folder: Path, options: SessionOptions | None = None) -> Pipelin
     _check_packed(variant, folder)
     _check_weights(variant, folder)
     pipeline = Pipeline.open(variant, folder, options or SessionOptions())
+    prove(pipeline)
+    return pipeline
+
+
+def prove(pipeline: Pipeline) -> None:
+    """Raises `BrokenVariant` unless it does on this host, now, what it did where it was made."""
     try:
         _check_output(pipeline)
         _check_golden(pipeline)
@@ -120,7 +130,6 @@ def open_variant(folder: Path, options: SessionOptions | None = None) -> Pipelin
     except Exception as error:  # each engine has its own kinds
         reason = str(error).strip().partition("\n")[0]
         raise BrokenVariant(f"the model does not run: {reason}") from error
-    return pipeline
 
 
 def describe(folder: Path) -> dict[str, File]:

@@ -32,7 +32,8 @@ from service.edge import (
     problem_of,
     request_id_of,
 )
-from service.lane import Answered, Lane, Lanes
+from service.lane import Answered, Lane
+from service.lanes import Lanes
 from service.policy import Decision
 from service.route import Asked
 from service.schemas import (
@@ -103,7 +104,10 @@ class Answers:
                 if not decision.smaller:
                     raise
                 decision = self.lanes.below(decision, 1, "its queue is full", "refused")
-                lane = self.lanes.lane(decision.variant)
+                smaller = self.lanes.lane(decision.variant.name)
+                if smaller is None:  # unloaded meanwhile
+                    raise
+                lane = smaller
             else:
                 caller.again = decision.again
                 return _reply(lane, decision, answered, perf_counter() - caller.started)

@@ -30,7 +30,7 @@ from models.spec import Task
 from service import metrics, native, routes
 from service.api import Answers, build
 from service.edge import BoundedBody
-from service.lane import Lanes
+from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
 from service.schemas import State
 from service.settings import Settings

@@ -1,43 +1,29 @@
 """
-Loaded variants: a lane is one with its queue and metrics, `Lanes` all of them and their life.
+A loaded variant with its queue and its metrics: from texts to answers.
 
-Knows nothing of HTTP or BentoML.
+Knows nothing of other variants, HTTP or BentoML.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from random import random
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-from models.catalog import Catalog, load
 from models.encode import Encoded
-from models.errors import KadogoError, NotReady, UnknownVariant
 from models.pipeline import Pipeline
-from models.runtime import SessionOptions
-from models.spec import Answer, Options, Variant
-from service import metrics, route, routes
+from models.spec import Answer, Options
+from service import metrics
 from service.batch import Batcher, Job, Limits
 from service.cost import Mean
 from service.fair import Priority
-from service.ladder import Standing, moved
-from service.policy import Decision, Estimate, degraded
+from service.policy import Estimate
 from service.pool import Pool
-from service.routes import Ladder
-from service.schemas import State, Status, VariantDetail, VariantStatus, VariantSummary
-from service.settings import Settings
-
-logger = logging.getLogger("kadogo")
 
 T = TypeVar("T")
-Told = TypeVar("Told", bound=VariantSummary)
 
 # Up to this many characters are encoded and decoded on the event loop: handing them to a thread
 # and back would take longer than the work.
@@ -73,7 +59,10 @@ class Lane:
         self.metrics = metrics.VariantMetrics(self.variant.name)
         self.batcher = Batcher(pipeline.run, limits, pool, self.metrics)
         self.pipeline = pipeline
+        self.idle = asyncio.Event()  # nobody waits for an answer
+        self.idle.set()
         self._pool = pool
+        self._asked = 0
         self._tokens = Mean()  # a character
         self._encode_s = Mean()  # a character
 
@@ -108,6 +97,42 @@ class Lane:
 
         Raises what `Batcher.submit` raises; a full queue is told before anything is encoded.
         """
+        self._asked += 1
+        self.idle.clear()
+        try:
+            return await self._answer(
+                texts, options, deadline=deadline, key=key, priority=priority, leaving=leaving
+            )
+        finally:
+            self._asked -= 1
+            if not self._asked:
+                self.idle.set()
+
+    async def retire(self) -> None:
+        """Answer whoever has come so far, then leave the pool. None may come after."""
+        await self.idle.wait()
+        self._pool.part(self.batcher)
+
+    async def warm_up(self) -> None:
+        """Answer a few texts in every thread, as it will when all are busy."""
+        loop = asyncio.get_running_loop()
+        runs = [
+            loop.run_in_executor(self._pool.executor, _warm_up, self.pipeline)
+            for _ in range(self._pool.threads)
+        ]
+        for ran in chain.from_iterable(await asyncio.gather(*runs)):
+            self._learn(ran)
+
+    async def _answer(
+        self,
+        texts: Sequence[str],
+        options: Options,
+        *,
+        deadline: float,
+        key: Hashable,
+        priority: Priority,
+        leaving: Leaving | None,
+    ) -> Answered:
         started = perf_counter()
         characters = sum(map(len, texts))
         self.batcher.admit(len(texts), len(texts))  # each is a window at least
@@ -129,14 +154,7 @@ class Lane:
         self.metrics.answered(texts=len(texts), queue_s=queue_s, encode_s=encode_s)
         return Answered(answers, queue_s, encode_s, job.done - job.begun)
 
-    def warm_up(self) -> list[_Ran]:
-        """Answer some texts, and then see what they cost; called in a thread."""
-        texts = ["kadogo " * words for words in WARM_UP]
-        for text in texts:
-            self.pipeline.answer([text])
-        return [_run(self.pipeline, text) for text in texts]
-
-    def learn(self, ran: _Ran) -> None:
+    def _learn(self, ran: _Ran) -> None:
         self._encode_s.learn(ran.encode_s, ran.characters)
         self._tokens.learn(sum(ran.tokens), ran.characters)
         self.batcher.line.learn(len(ran.tokens) * max(ran.tokens), ran.run_s)
@@ -178,6 +196,14 @@ class _Ran(NamedTuple):
     tokens: list[int]
     encode_s: float
     run_s: float
+
+
+def _warm_up(pipeline: Pipeline) -> list[_Ran]:
+    """Answer some texts, and then see what they cost."""
+    texts = ["kadogo " * words for words in WARM_UP]
+    for text in texts:
+        pipeline.answer([text])
+    return [_run(pipeline, text) for text in texts]
 
 
 def _run(pipeline: Pipeline, text: str) -> _Ran:
@@ -227,227 +253,3 @@ async def _unless_gone(job: Job[Any, T], leaving: Leaving | None) -> list[T]:
         patience.cancel()
         for each in watches:
             each.cancel()
-
-
-class Lanes:
-    """
-    Every lane of the process, from opening the catalog to the last answer.
-
-    Cheap to make; `start` returns at once and opens the catalog beside the event loop.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.state = State.LOADING
-        self.reason: str | None = None
-        self.pool = Pool(settings.runs)
-        self._settings = settings
-        self._lanes: dict[str, Lane] = {}
-        self._table = route.Table({}, {})
-        self._ladder = Ladder()
-        self._standing = Standing()
-        self._catalog = Catalog()
-        self._opening: asyncio.Task[None] | None = None
-        self._started = monotonic()
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Lanes]:
-        """Started and no longer loading within, closed after."""
-        self.start()
-        try:
-            if self._opening is not None:
-                await self._opening
-            yield self
-        finally:
-            await self.close()
-
-    def start(self) -> None:
-        """Begin to load; `state` tells when that is done. Needs a running event loop."""
-        self._opening = asyncio.ensure_future(self._open())
-
-    def drain(self) -> None:
-        """Say "not ready" from now on; what comes is still answered, once all is loaded."""
-        if self.state is not State.FAILED:
-            self.state = State.DRAINING
-
-    async def close(self) -> None:
-        """Refuse what comes, fail what waits and let what runs end."""
-        self.state = State.DRAINING
-        if self._opening is not None:
-            self._opening.cancel()
-        await self.pool.close()
-
-    def choose(
-        self, asked: route.Asked, characters: int, priority: Priority = Priority.INTERACTIVE
-    ) -> tuple[Lane, Decision]:
-        """
-        The lane that answers texts of so many characters, and why: under pressure a smaller one
-        that satisfies the same policy.
-
-        Raises `NotReady` and what `Table.choose` raises.
-        """
-        self._check_loaded()
-        if self.state is State.FAILED and not self._catalog.quarantined:
-            raise NotReady(f"nothing serves: {self.reason}")
-
-        def predict(variant: Variant) -> Estimate:
-            return self._lanes[variant.name].predict(characters, asked.key, priority)
-
-        decision = self._table.choose(asked, predict, random)
-        if decision.smaller:
-            waiting_s = self.pool.drain_s
-            self._standing = moved(self._ladder, self._standing, waiting_s, monotonic())
-            if self._standing.rung:
-                why = f"{waiting_s:.1f} s of work waits"
-                decision = self.below(decision, self._standing.rung, why, "pressure")
-        return self._lanes[decision.variant.name], decision
-
-    def below(self, decision: Decision, rungs: int, why: str, kind: str) -> Decision:
-        """The decision so many rungs down the ladder, or as many as there are; counted."""
-        metrics.degraded(variant=decision.variant.name, reason=kind)
-        return degraded(decision, rungs, why)
-
-    @property
-    def all(self) -> list[Lane]:
-        return list(self._lanes.values())
-
-    def lane(self, variant: Variant) -> Lane:
-        return self._lanes[variant.name]
-
-    def summaries(self) -> list[VariantSummary]:
-        """Every variant whose manifest could be read, by name. Raises `NotReady`."""
-        self._check_loaded()
-        manifests = sorted(self._catalog.manifests.items())
-        return [self._told(VariantSummary, variant) for _, variant in manifests]
-
-    def detail(self, name: str) -> VariantDetail:
-        """Raises `UnknownVariant` naming the known ones, and `NotReady`."""
-        self._check_loaded()
-        variant = self._catalog.manifests.get(name)
-        if variant is None:
-            reason = self._catalog.quarantined.get(name)
-            wrong = route.unknown(name) if reason is None else f"{name} is quarantined: {reason}"
-            known = ", ".join(sorted(self._catalog.manifests)) or "none yet"
-            raise UnknownVariant(f"{wrong}; known are {known}")
-        return self._told(VariantDetail, variant)
-
-    def status(self) -> Status:
-        serving = {name: _status(lane) for name, lane in self._lanes.items()}
-        quarantined = {
-            name: self._quarantined(name, reason)
-            for name, reason in self._catalog.quarantined.items()
-        }
-        return Status(
-            process=os.getpid(),
-            state=self.state,
-            reason=self.reason,
-            uptime_seconds=round(monotonic() - self._started, 3),
-            threads=self.pool.threads,
-            backlog_seconds=round(self.pool.drain_s, 3),
-            variants=dict(sorted({**serving, **quarantined}.items())),
-        )
-
-    async def _open(self) -> None:
-        try:
-            await asyncio.to_thread(self._load)
-            await self._warm_up()
-        except KadogoError as error:
-            self._fail(str(error))
-        except Exception:
-            logger.exception("the catalog could not be opened")
-            self._fail("the catalog could not be opened; the log says more")
-        else:
-            self._show()
-            if not self._lanes:
-                self._fail("every variant of the catalog is quarantined")
-            elif self.state is State.LOADING:  # and not told meanwhile to stop
-                self.state = State.READY
-                took_s = monotonic() - self._started
-                logger.info("ready in %.1f s: %s", took_s, ", ".join(self._lanes))
-
-    def _load(self) -> None:
-        """Open the catalog, in a thread."""
-        settings = self._settings
-        catalog = load(settings.catalog, SessionOptions(provider=settings.provider))
-        limits = Limits(
-            items=settings.batch_items,
-            tokens=settings.batch_tokens,
-            waiting_items=settings.queue_texts,
-            waiting_tokens=settings.queue_tokens,
-        )
-        variants = catalog.variants.items()
-        self._lanes = {name: Lane(pipeline, self.pool, limits) for name, pipeline in variants}
-        serving = {name: pipeline.variant for name, pipeline in variants}
-        tasks = {name: variant.task for name, variant in catalog.manifests.items()}
-        file = settings.routes
-        chosen = routes.open_file(file, tasks) if file else routes.Routes()
-        self._table = route.Table(serving, catalog.quarantined, chosen)
-        self._ladder = chosen.ladder
-        self._catalog = catalog
-
-    async def _warm_up(self) -> None:
-        """Let every variant answer a few texts in every thread, as it will when all are busy."""
-        loop = asyncio.get_running_loop()
-        for lane in self._lanes.values():
-            threads = range(self.pool.threads)
-            ran = await asyncio.gather(
-                *(loop.run_in_executor(self.pool.executor, lane.warm_up) for _ in threads)
-            )
-            for each in chain.from_iterable(ran):
-                lane.learn(each)
-
-    def _check_loaded(self) -> None:
-        """A server told to stop may still be loading."""
-        known = self._catalog.manifests or self._catalog.quarantined
-        if self.state is State.LOADING or (self.state is State.DRAINING and not known):
-            raise NotReady("the models are still loading")
-
-    def _fail(self, reason: str) -> None:
-        self.state, self.reason = State.FAILED, reason
-        logger.error("not ready: %s", reason)
-
-    def _show(self) -> None:
-        """Each variant once in the metrics; quarantined ones in the log too."""
-        for name, lane in self._lanes.items():
-            _show(name, lane.variant, State.READY)
-        for name, reason in self._catalog.quarantined.items():
-            logger.error("variant %s is quarantined: %s", name, reason)
-            _show(name, self._catalog.manifests.get(name), State.QUARANTINED)
-
-    def _told(self, kind: type[Told], variant: Variant) -> Told:
-        reason = self._catalog.quarantined.get(variant.name)
-        default = self._table.default(variant.task)
-        return kind.of(
-            variant,
-            state=State.READY if reason is None else State.QUARANTINED,
-            default=default is not None and default.name == variant.name,
-            reason=reason,
-        )
-
-    def _quarantined(self, name: str, reason: str) -> VariantStatus:
-        manifest = self._catalog.manifests.get(name)
-        return VariantStatus(
-            state=State.QUARANTINED,
-            task=manifest.task if manifest else None,
-            digest=manifest.digest if manifest else None,
-            reason=reason,
-        )
-
-
-def _status(lane: Lane) -> VariantStatus:
-    return VariantStatus(
-        state=State.READY,
-        task=lane.variant.task,
-        digest=lane.digest,
-        waiting_windows=lane.batcher.waiting_items,
-        waiting_tokens=lane.batcher.waiting_tokens,
-    )
-
-
-def _show(name: str, variant: Variant | None, state: State) -> None:
-    metrics.shown(
-        variant=name,
-        task=variant.task if variant else "",
-        runtime=variant.runtime if variant else "",
-        digest=variant.digest if variant else "",
-        state=state,
-    )

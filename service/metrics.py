@@ -137,9 +137,11 @@ def degraded(*, variant: str, reason: str) -> None:
     DEGRADED.labels(variant, reason).inc()
 
 
-def shown(*, variant: str, task: str, runtime: str, digest: str, state: str) -> None:
-    """`variant` is in the catalog, in this state; labels we cannot know are empty."""
-    INFO.labels(variant, task, runtime, digest, state).set(1)
+def shown(
+    *, variant: str, task: str, runtime: str, digest: str, state: str, here: bool = True
+) -> None:
+    """`variant` is in the catalog in this state, or no longer; what we cannot know is empty."""
+    INFO.labels(variant, task, runtime, digest, state).set(int(here))
 
 
 def exposition() -> bytes:

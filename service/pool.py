@@ -56,6 +56,10 @@ class Pool:
     def join(self, batcher: Batcher[Any, Any]) -> None:
         self._batchers.append(batcher)
 
+    def part(self, batcher: Batcher[Any, Any]) -> None:
+        """It has nothing to run and will have nothing more."""
+        self._batchers.remove(batcher)
+
     def call(self) -> None:
         """There is work. Batches are cut at the end of this turn of the loop."""
         if self._closed:

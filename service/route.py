@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -60,6 +60,7 @@ class Table:
 
     serving      by name
     quarantined  name -> what is wrong with it
+    unloaded     names of those that are not to serve now
     """
 
     def __init__(
@@ -67,9 +68,12 @@ class Table:
         serving: Mapping[str, Variant],
         quarantined: Mapping[str, str],
         routes: Routes = Routes(),  # noqa: B008 - a frozen value
+        *,
+        unloaded: Collection[str] = (),
     ) -> None:
         self._serving = serving
         self._quarantined = quarantined
+        self._unloaded = unloaded
         self._routes = {
             task: tuple(each for each in routes.route if each.task is task) for task in Task
         }
@@ -149,7 +153,9 @@ class Table:
             return variant
         if wanted in self._quarantined:
             raise Quarantined(f"variant {wanted} is quarantined: {self._quarantined[wanted]}")
-        if variant is not None:
+        if wanted in self._unloaded:
+            wrong = f"{wanted} is unloaded"
+        elif variant is not None:
             wrong = f"{wanted} serves {variant.task}, not {task}"
         else:
             wrong = unknown(wanted)

@@ -29,6 +29,7 @@ from models.spec import (
     Variant,
     Windows,
 )
+from service.generation import Generation
 from service.policy import Degrade, Near, Policy, Prefer, Rejected
 
 # Told in the API's description; `texts_of` checks it, and says better what is wrong.
@@ -169,6 +170,7 @@ class State(StrEnum):
     DRAINING = "draining"
     FAILED = "failed"
     QUARANTINED = "quarantined"
+    UNLOADED = "unloaded"
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,7 +228,10 @@ class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """This process now. `backlog_seconds`: how long the waiting work takes at the measured rate."""
+    """
+    This process now. `backlog_seconds`: how long the waiting work takes, as predicted;
+    `generation`: of what was changed at run time, 0 where nothing was.
+    """
 
     process: int
     state: State
@@ -234,7 +239,30 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: float
     threads: int
     backlog_seconds: float
+    generation: int
     variants: dict[str, VariantStatus]
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """A change at run time that every worker has taken over: what, by whom and when (UTC)."""
+
+    generation: int
+    when: str
+    who: str
+    what: str
+
+
+class RoutesNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The routes as TOML; null: as the server was started, nothing was changed since."""
+
+    generation: int
+    routes: str | None
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest first."""
+
+    generations: list[Generation]
 
 
 class FieldsInvalid(InvalidRequest):

@@ -57,6 +57,14 @@ def _folder(text: str) -> Path:
     return folder
 
 
+def _kept(text: str) -> Path:
+    """An existing folder that can be written."""
+    folder = _folder(text)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError
+    return folder
+
+
 def _file(text: str) -> Path:
     """An existing file; a relative one is meant from the project's root."""
     file = ROOT / text
@@ -98,6 +106,8 @@ class Settings:
 
     catalog                     folder of variants
     routes                      file that says who answers by default
+    state                       folder in which changes at run time are kept; None: gone with the
+                                server
     workers                     server processes; one feeds many cores, a session frees the GIL
     threads                     model runs at a time in one process; 0: cores / workers
     provider                    onnxruntime's execution provider
@@ -116,6 +126,9 @@ class Settings:
     )
     routes: Path | None = field(
         default=None, metadata=_kind(_file, "an existing file, absolute or from the root")
+    )
+    state: Path | None = field(
+        default=None, metadata=_kind(_kept, "an existing folder that can be written")
     )
     workers: int = field(default=1, metadata=_whole(1))
     threads: int = field(default=0, metadata=_whole(0))

@@ -22,7 +22,7 @@ from starlette.types import Message
 from models.spec import Golden, Options, Task
 from service.api import Answers, build
 from service.cost import Line
-from service.lane import Lanes
+from service.lanes import Lanes
 from service.route import Asked
 from service.schemas import PARAMETERS, Parameters
 from service.settings import Settings

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from models.errors import NotReady, TooLarge
 from models.spec import Aggregation, Options, Task, Windows
 from service.batch import Limits
-from service.lane import INLINE, STRETCH, Lanes, stretches
+from service.lane import INLINE, STRETCH, stretches
+from service.lanes import Lanes
 from service.route import Asked
 from service.schemas import State
 from service.settings import Settings

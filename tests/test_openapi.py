@@ -20,7 +20,7 @@ from models.catalog import SCORE_TOLERANCE
 from models.spec import Task
 from service import openapi
 from service.api import Answers, build
-from service.lane import Lanes
+from service.lanes import Lanes
 from service.settings import Settings
 from tests.tiny import write_variant
 

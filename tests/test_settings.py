@@ -21,6 +21,7 @@ def test_every_setting_is_read_from_its_variable(tmp_path: Path) -> None:
     environ = {
         "KADOGO_CATALOG": str(tmp_path),
         "KADOGO_ROUTES": str(routes),
+        "KADOGO_STATE": str(tmp_path),
         "KADOGO_WORKERS": "3",
         "KADOGO_THREADS": "5",
         "KADOGO_PROVIDER": "CUDAExecutionProvider",

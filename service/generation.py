@@ -1,0 +1,174 @@
+"""
+What was changed at run time, as numbered generations in a folder that every worker reads.
+
+One is never edited: a change is the next number, and going back is a change too. Knows nothing of
+what routes or variants are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from models.spec import Value
+
+# Generations that are kept to go back to.
+KEPT = 100
+
+
+class Load(Value, frozen=True):
+    """What is to serve under a name since it was loaded, and how often it has been."""
+
+    digest: str
+    times: int = 1
+
+
+class Content(Value, frozen=True, kw_only=True):
+    """
+    All that can be changed at run time.
+
+    routes    as TOML; None: as the settings say
+    unloaded  names of variants that are not to serve
+    loads     of variants that were loaded after the start, by name
+    """
+
+    routes: str | None = None
+    unloaded: tuple[str, ...] = ()
+    loads: dict[str, Load] = msgspec.field(default_factory=dict)
+
+
+class Generation(Value, frozen=True, kw_only=True):
+    """The content, and who changed what, when (UTC). Number 0 is nothing changed yet."""
+
+    number: int = 0
+    when: str = ""
+    who: str = ""
+    what: str = ""
+    content: Content = Content()
+
+
+class Taken(Value, frozen=True, kw_only=True):
+    """The last generation a worker took over, or the `error` for which it could not."""
+
+    number: int
+    error: str | None = None
+
+
+class Generations:
+    """
+    The folder. Safe to use from any number of processes at once.
+
+    Raises OSError where the folder cannot be written, and says nothing of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbered = folder / "generations"
+        self._workers = folder / "workers"
+        for each in (self._numbered, self._workers):
+            each.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def newest(self) -> int:
+        return max(self._numbers(), default=0)
+
+    def current(self) -> Generation:
+        return self.read(self.newest)
+
+    def read(self, number: int) -> Generation:
+        """Raises KeyError where there is none of that number, or none any more."""
+        if number == 0:
+            return Generation()
+        try:
+            written = self._file(number).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(number) from None
+        return msgspec.json.decode(written, type=Generation)
+
+    def history(self) -> list[Generation]:
+        """Those that are kept, the newest first."""
+        return [self.read(number) for number in sorted(self._numbers(), reverse=True)]
+
+    def change(
+        self, into: Callable[[Content], Content], *, who: str, what: str
+    ) -> tuple[Generation, Generation]:
+        """
+        Make of the newest content the next. Gives both generations; where nothing differs they
+        are the same one.
+        """
+        with self._alone():
+            before = self.current()
+            content = into(before.content)
+            if content == before.content:
+                return before, before
+            after = Generation(
+                number=before.number + 1,
+                when=datetime.now(UTC).isoformat(timespec="seconds"),
+                who=who,
+                what=what,
+                content=content,
+            )
+            _write(self._file(after.number), msgspec.json.encode(after))
+            for number in self._numbers():
+                if number <= after.number - KEPT:
+                    self._file(number).unlink(missing_ok=True)
+            return before, after
+
+    def take(self, number: int, error: str | None = None) -> None:
+        """This process took over that generation, or could not."""
+        file = self._workers / f"{os.getpid()}.json"
+        _write(file, msgspec.json.encode(Taken(number=number, error=error)))
+
+    def leave(self) -> None:
+        """This process takes no more."""
+        (self._workers / f"{os.getpid()}.json").unlink(missing_ok=True)
+
+    def taken(self) -> dict[int, Taken]:
+        """Of each process that lives."""
+        found = {}
+        for file in self._workers.glob("*.json"):
+            process = int(file.stem)
+            if not _lives(process):
+                file.unlink(missing_ok=True)
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it left just now
+                found[process] = msgspec.json.decode(file.read_bytes(), type=Taken)
+        return found
+
+    def _numbers(self) -> list[int]:
+        return [int(file.stem) for file in self._numbered.glob("*.json")]
+
+    def _file(self, number: int) -> Path:
+        return self._numbered / f"{number:08}.json"
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go as the file is closed
+            yield
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Whole or not at all, also where the power goes."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    with draft.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(draft, file)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

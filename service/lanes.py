@@ -1,0 +1,434 @@
+"""
+Every lane of the process: loaded, changed while it serves, and closed.
+
+What serves is one frozen value that is swapped as a whole. Knows nothing of HTTP or BentoML.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import random
+from time import monotonic
+from typing import TypeVar
+
+from models import catalog
+from models.errors import BrokenVariant, KadogoError, NotReady, UnknownVariant
+from models.pipeline import Pipeline
+from models.runtime import SessionOptions
+from models.spec import Variant
+from service import metrics, route, routes
+from service.batch import Limits
+from service.fair import Priority
+from service.generation import Content, Generation, Generations
+from service.ladder import Standing, moved
+from service.lane import Lane
+from service.policy import Decision, Estimate, degraded
+from service.pool import Pool
+from service.routes import Ladder, Routes
+from service.schemas import State, Status, VariantDetail, VariantStatus, VariantSummary
+from service.settings import Settings
+
+logger = logging.getLogger("kadogo")
+
+Told = TypeVar("Told", bound=VariantSummary)
+
+# Between two looks at whether something was changed.
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """
+    What serves now, of one generation.
+
+    lanes        by name
+    quarantined  name -> what is wrong with it
+    manifests    of every variant of the catalog that could be read, serving or not
+    """
+
+    generation: int = 0
+    content: Content = field(default_factory=Content)
+    lanes: Mapping[str, Lane] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    manifests: Mapping[str, Variant] = field(default_factory=dict)
+    table: route.Table = field(default_factory=lambda: route.Table({}, {}))
+    ladder: Ladder = field(default_factory=Ladder)
+
+    def state_of(self, name: str) -> State:
+        if name in self.lanes:
+            return State.READY
+        return State.QUARANTINED if name in self.quarantined else State.UNLOADED
+
+
+class Lanes:
+    """
+    All lanes and their life, from opening the catalog to the last answer.
+
+    Cheap to make; `start` returns at once and opens the catalog beside the event loop.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.state = State.LOADING
+        self.reason: str | None = None
+        self.pool = Pool(settings.runs)
+        self._settings = settings
+        self.generations: Generations | None = None
+        self._now = Served()
+        self._standing = Standing()
+        self._prepared: dict[str, Pipeline] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._started = monotonic()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Lanes]:
+        """Started and no longer loading within, closed after."""
+        self.start()
+        try:
+            if self._opening is not None:
+                await self._opening
+            yield self
+        finally:
+            await self.close()
+
+    def start(self) -> None:
+        """Begin to load; `state` tells when that is done. Needs a running event loop."""
+        if folder := _state_folder(self._settings):
+            self.generations = Generations(folder)
+        self._opening = self._beside(self._open())
+
+    def drain(self) -> None:
+        """Say "not ready" from now on; what comes is still answered, once all is loaded."""
+        if self.state is not State.FAILED:
+            self.state = State.DRAINING
+
+    async def close(self) -> None:
+        """Refuse what comes, fail what waits and let what runs end."""
+        self.state = State.DRAINING
+        for task in self._tasks:
+            task.cancel()
+        if self.generations:
+            self.generations.leave()
+        await self.pool.close()
+
+    # --- choosing ----------------------------------------------------------------------------
+
+    def choose(
+        self, asked: route.Asked, characters: int, priority: Priority = Priority.INTERACTIVE
+    ) -> tuple[Lane, Decision]:
+        """
+        The lane that answers texts of so many characters, and why: under pressure a smaller one
+        that satisfies the same policy.
+
+        Raises `NotReady` and what `Table.choose` raises.
+        """
+        self._check_loaded()
+        now = self._now
+        if self.state is State.FAILED and not now.quarantined:
+            raise NotReady(f"nothing serves: {self.reason}")
+
+        def predict(variant: Variant) -> Estimate:
+            return now.lanes[variant.name].predict(characters, asked.key, priority)
+
+        decision = now.table.choose(asked, predict, random)
+        if decision.smaller:
+            waiting_s = self.pool.drain_s
+            self._standing = moved(now.ladder, self._standing, waiting_s, monotonic())
+            if self._standing.rung:
+                why = f"{waiting_s:.1f} s of work waits"
+                decision = self.below(decision, self._standing.rung, why, "pressure")
+        return now.lanes[decision.variant.name], decision
+
+    def below(self, decision: Decision, rungs: int, why: str, kind: str) -> Decision:
+        """The decision so many rungs down the ladder, or as many as there are; counted."""
+        metrics.degraded(variant=decision.variant.name, reason=kind)
+        return degraded(decision, rungs, why)
+
+    def lane(self, name: str) -> Lane | None:
+        """The lane of that name; None where none serves now."""
+        return self._now.lanes.get(name)
+
+    @property
+    def all(self) -> list[Lane]:
+        return list(self._now.lanes.values())
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def summaries(self) -> list[VariantSummary]:
+        """Every variant whose manifest could be read, by name. Raises `NotReady`."""
+        self._check_loaded()
+        manifests = sorted(self._now.manifests.items())
+        return [self._told(VariantSummary, variant) for _, variant in manifests]
+
+    def detail(self, name: str) -> VariantDetail:
+        """Raises `UnknownVariant` naming the known ones, and `NotReady`."""
+        self._check_loaded()
+        now = self._now
+        variant = now.manifests.get(name)
+        if variant is None:
+            reason = now.quarantined.get(name)
+            wrong = route.unknown(name) if reason is None else f"{name} is quarantined: {reason}"
+            known = ", ".join(sorted(now.manifests)) or "none yet"
+            raise UnknownVariant(f"{wrong}; known are {known}")
+        return self._told(VariantDetail, variant)
+
+    def status(self) -> Status:
+        now = self._now
+        names = sorted({*now.lanes, *now.quarantined, *now.manifests})
+        return Status(
+            process=os.getpid(),
+            state=self.state,
+            reason=self.reason,
+            uptime_seconds=round(monotonic() - self._started, 3),
+            threads=self.pool.threads,
+            backlog_seconds=round(self.pool.drain_s, 3),
+            generation=now.generation,
+            variants={name: _status(now, name) for name in names},
+        )
+
+    def _told(self, kind: type[Told], variant: Variant) -> Told:
+        now = self._now
+        default = now.table.default(variant.task)
+        return kind.of(
+            variant,
+            state=now.state_of(variant.name),
+            default=default is not None and default.name == variant.name,
+            reason=now.quarantined.get(variant.name),
+        )
+
+    def _check_loaded(self) -> None:
+        """A server told to stop may still be loading."""
+        known = self._now.manifests or self._now.quarantined
+        if self.state is State.LOADING or (self.state is State.DRAINING and not known):
+            raise NotReady("the models are still loading")
+
+    # --- loading -----------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        current = self.generations.current() if self.generations else Generation()
+        try:
+            await self._begin(current)
+        except KadogoError as error:
+            self._fail(str(error))
+        except Exception:
+            logger.exception("the catalog could not be opened")
+            self._fail("the catalog could not be opened; the log says more")
+        else:
+            if not self._now.lanes:
+                self._fail("no variant of the catalog serves")
+            elif self.state is State.LOADING:  # and not told meanwhile to stop
+                self.state = State.READY
+                took_s = monotonic() - self._started
+                logger.info("ready in %.1f s: %s", took_s, ", ".join(self._now.lanes))
+        if self.generations:
+            self.generations.take(current.number, self.reason)
+            self._beside(self._follow(self.generations))
+
+    async def _begin(self, generation: Generation) -> None:
+        """Open the catalog as that generation has it."""
+        content = generation.content
+        options = self._session_options()
+        found = await asyncio.to_thread(
+            catalog.load, self._settings.catalog, options, without=content.unloaded
+        )
+        lanes = {name: self._lane(pipeline) for name, pipeline in found.variants.items()}
+        for lane in lanes.values():
+            await lane.warm_up()
+        self._swap(
+            Served(
+                generation=generation.number,
+                content=content,
+                lanes=lanes,
+                quarantined=found.quarantined,
+                manifests=found.manifests,
+            ),
+            self._routes(content, found.manifests),
+        )
+
+    async def _follow(self, generations: Generations) -> None:
+        """Take over every change, for as long as the process serves."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if generations.newest == self._now.generation:
+                continue
+            newest = generations.current()
+            error = None
+            try:
+                await self._change(newest)
+            except KadogoError as refused:
+                error = str(refused)
+            except Exception:
+                logger.exception("generation %d could not be taken over", newest.number)
+                error = "unforeseen; the log says more"
+            if error:
+                logger.error("generation %d is not taken over: %s", newest.number, error)
+                self._now = replace(self._now, generation=newest.number)
+            elif self.state is State.FAILED and self._now.lanes:
+                self.state, self.reason = State.READY, None
+            generations.take(newest.number, error)
+
+    async def prepare(self, name: str) -> str:
+        """
+        Open the variant's folder as it is now, so that it can take the place of what serves.
+
+        Gives its digest. Raises `UnknownVariant`, `BrokenVariant`.
+        """
+        folder = self._settings.catalog / name
+        if not (folder / catalog.MANIFEST).is_file():
+            known = ", ".join(sorted(catalog.manifests(self._settings.catalog)))
+            raise UnknownVariant(f"{route.unknown(name)} in the catalog; there are {known}")
+        pipeline = await asyncio.to_thread(catalog.open_variant, folder, self._session_options())
+        self._prepared[name] = pipeline
+        return pipeline.variant.digest
+
+    def check(self, content: Content) -> None:
+        """Raises what makes it impossible, before it becomes a generation."""
+        self._routes(content, self._now.manifests)
+
+    async def _change(self, generation: Generation) -> None:
+        """
+        Take that generation over. What it does not change serves on meanwhile and after; what it
+        takes away answers whoever has come so far.
+        """
+        now, content = self._now, generation.content
+        opened = {}
+        for name in self._to_open(content):
+            pipeline = self._prepared.pop(name, None)
+            load = content.loads.get(name)
+            wanted = load.digest if load else None
+            if pipeline is None or pipeline.variant.digest != wanted:
+                folder = self._settings.catalog / name
+                options = self._session_options()
+                pipeline = await asyncio.to_thread(catalog.open_variant, folder, options)
+            if wanted is not None and pipeline.variant.digest != wanted:
+                found = pipeline.variant.digest
+                raise BrokenVariant(f"{name} is {found} now, {wanted} was to be loaded")
+            opened[name] = self._lane(pipeline)
+            await opened[name].warm_up()
+        left = {name: lane for name, lane in now.lanes.items() if name not in content.unloaded}
+        lanes = dict(sorted({**left, **opened}.items()))
+        read = {name: lane.variant for name, lane in opened.items()}
+        served = Served(
+            generation=generation.number,
+            content=content,
+            lanes=lanes,
+            quarantined={n: why for n, why in now.quarantined.items() if n not in opened},
+            manifests={**now.manifests, **read},
+        )
+        try:
+            self._swap(served, self._routes(content, served.manifests))
+        except KadogoError:
+            for lane in opened.values():
+                self.pool.part(lane.batcher)
+            raise
+        logger.info("generation %d: %s, by %s", generation.number, generation.what, generation.who)
+        for name, lane in now.lanes.items():
+            if lanes.get(name) is not lane:
+                self._beside(_retire(lane))
+
+    def _to_open(self, content: Content) -> list[str]:
+        """Variants that were loaded, or are unloaded no longer, since what serves now."""
+        before = self._now.content
+        again = [name for name in before.unloaded if name not in content.unloaded]
+        loaded = [name for name, load in content.loads.items() if load != before.loads.get(name)]
+        return sorted({*again, *loaded} - {*content.unloaded})
+
+    def _swap(self, served: Served, chosen: Routes) -> None:
+        serving = {name: lane.variant for name, lane in served.lanes.items()}
+        table = route.Table(serving, served.quarantined, chosen, unloaded=served.content.unloaded)
+        before, self._now = self._now, replace(served, table=table, ladder=chosen.ladder)
+        self._standing = Standing()
+        self._show(before)
+
+    def _routes(self, content: Content, manifests: Mapping[str, Variant]) -> Routes:
+        tasks = {name: variant.task for name, variant in manifests.items()}
+        if content.routes is not None:
+            chosen = routes.read(content.routes)
+            routes.check(chosen, content.routes, tasks)
+            return chosen
+        file = self._settings.routes
+        return routes.open_file(file, tasks) if file else Routes()
+
+    def _lane(self, pipeline: Pipeline) -> Lane:
+        settings = self._settings
+        limits = Limits(
+            items=settings.batch_items,
+            tokens=settings.batch_tokens,
+            waiting_items=settings.queue_texts,
+            waiting_tokens=settings.queue_tokens,
+        )
+        return Lane(pipeline, self.pool, limits)
+
+    def _session_options(self) -> SessionOptions:
+        return SessionOptions(provider=self._settings.provider)
+
+    def _fail(self, reason: str) -> None:
+        self.state, self.reason = State.FAILED, reason
+        logger.error("not ready: %s", reason)
+
+    def _show(self, before: Served) -> None:
+        """Each variant's state in the metrics; newly quarantined ones in the log too."""
+        now = self._now
+        for name in {*before.manifests, *before.quarantined}:
+            _show(before, name, here=False)
+        for name in {*now.manifests, *now.quarantined}:
+            _show(now, name, here=True)
+        for name, reason in now.quarantined.items():
+            if name not in before.quarantined:
+                logger.error("variant %s is quarantined: %s", name, reason)
+
+    def _beside(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """A task of this process's own, which ends with it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _state_folder(settings: Settings) -> Path | None:
+    """Where every worker of this server finds what was changed; None: nothing can be."""
+    if settings.state:
+        return settings.state
+    counted = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(counted) / "state" if counted else None
+
+
+async def _retire(lane: Lane) -> None:
+    """Its memory is given back to the system once the last answer is out."""
+    await lane.retire()
+    del lane
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps it otherwise
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status(now: Served, name: str) -> VariantStatus:
+    lane, manifest = now.lanes.get(name), now.manifests.get(name)
+    return VariantStatus(
+        state=now.state_of(name),
+        task=manifest.task if manifest else None,
+        digest=manifest.digest if manifest else None,
+        reason=now.quarantined.get(name),
+        waiting_windows=lane.batcher.waiting_items if lane else 0,
+        waiting_tokens=lane.batcher.waiting_tokens if lane else 0,
+    )
+
+
+def _show(served: Served, name: str, *, here: bool) -> None:
+    variant = served.manifests.get(name)
+    metrics.shown(
+        variant=name,
+        task=variant.task if variant else "",
+        runtime=variant.runtime if variant else "",
+        digest=variant.digest if variant else "",
+        state=served.state_of(name),
+        here=here,
+    )

@@ -1,0 +1,238 @@
+"""Changes while it serves: nothing fails meanwhile, and what cannot be is taken back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from shutil import copytree, rmtree
+from time import perf_counter
+
+import pytest
+
+from models.errors import NotReady, UnknownVariant
+from models.spec import Options, Task
+from service.changes import ChangeRefused, Changes, UnknownGeneration
+from service.lanes import Lanes
+from service.route import Asked
+from service.routes import BadRoutes
+from service.schemas import State
+from service.settings import Settings
+from tests.tiny import NER_WORDS, judged, write_variant
+
+ROUTES = """
+[[route]]
+name = "all"
+task = "ner"
+variant = "ner-tiny"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    catalog, state = tmp_path / "zoo", tmp_path / "state"
+    state.mkdir()
+    write_variant(catalog, "ner-base", Task.NER, words={**NER_WORDS, "Dodoma": "B-LOC"})
+    write_variant(catalog, "ner-tiny", Task.NER, parent="ner-base", evidence=judged(0.7, -0.2))
+    return Settings(catalog=catalog, state=state, threads=1)
+
+
+def within(settings: Settings, scenario: Callable[[Lanes, Changes], Awaitable[None]]) -> None:
+    async def opened() -> None:
+        async with Lanes(settings).open() as lanes:
+            await scenario(lanes, Changes(lanes))
+
+    asyncio.run(asyncio.wait_for(opened(), 60))
+
+
+def answers(lanes: Lanes, variant: str | None = None) -> str:
+    """The name of who would answer."""
+    lane, _ = lanes.choose(Asked(task=Task.NER, variant=variant), 0)
+    return lane.variant.name
+
+
+def replace_with(catalog: Path, name: str, words: dict[str, str], scratch: Path) -> None:
+    """Another variant's files under that name."""
+    made = write_variant(scratch, name, Task.NER, words=words)
+    rmtree(catalog / name)
+    copytree(made, catalog / name)
+
+
+def test_routes_are_changed_and_gone_back_to(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert answers(lanes) == "ner-base"
+        first = await changes.route(ROUTES, who="amina")
+        assert (first.number, first.who, first.what) == (1, "amina", "routes")
+        assert answers(lanes) == "ner-tiny" and lanes.status().generation == 1
+        back = await changes.restore(0, who="amina")
+        assert back.number == 2 and answers(lanes) == "ner-base"
+        assert [each.what for each in changes.history()] == ["restore 0", "routes"]
+
+    within(settings, scenario)
+
+
+def test_a_change_survives_a_restart(settings: Settings) -> None:
+    async def changed(lanes: Lanes, changes: Changes) -> None:
+        await changes.route(ROUTES, who="amina")
+        await changes.unload("ner-base", who="amina")
+
+    async def restarted(lanes: Lanes, changes: Changes) -> None:
+        assert answers(lanes) == "ner-tiny" and lanes.status().generation == 2
+        assert lanes.status().variants["ner-base"].state is State.UNLOADED
+
+    within(settings, changed)
+    within(settings, restarted)
+
+
+def test_wrong_routes_change_nothing(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        with pytest.raises(BadRoutes, match=r"^line 2: route all: there is no variant ner-huge"):
+            await changes.route(ROUTES.replace("ner-tiny", "ner-huge"), who="amina")
+        assert changes.current().number == 0
+
+    within(settings, scenario)
+
+
+def test_who_asked_before_an_unload_is_answered(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        lane, _ = lanes.choose(Asked(task=Task.NER, variant="ner-base"), 0)
+        asked = [
+            asyncio.ensure_future(
+                lane.answer(["Sani ya je Dodoma"], Options(), deadline=perf_counter() + 30)
+            )
+            for _ in range(50)
+        ]
+        await asyncio.sleep(0)
+        await changes.unload("ner-base", who="amina")
+        with pytest.raises(UnknownVariant, match=r"^ner-base is unloaded; known are ner-tiny"):
+            answers(lanes, "ner-base")
+        assert answers(lanes) == "ner-tiny"  # and nothing else is left to answer
+        assert len(await asyncio.gather(*asked)) == 50
+        await changes.load("ner-base", who="amina")
+        assert answers(lanes) == "ner-base"
+
+    within(settings, scenario)
+
+
+def test_a_variant_is_replaced_without_a_request_that_fails(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        replaced = asyncio.Event()
+        found: list[int] = []
+
+        async def ask() -> None:
+            while not replaced.is_set():
+                lane, _ = lanes.choose(Asked(task=Task.NER, variant="ner-base"), 0)
+                text = ["Sani ya je Dodoma"]
+                answered = await lane.answer(text, Options(), deadline=perf_counter() + 30)
+                found.append(len(answered.answers[0].entities))  # type: ignore[union-attr]
+
+        askers = [asyncio.ensure_future(ask()) for _ in range(4)]
+        before = lanes.status().variants["ner-base"].digest
+        more = {**NER_WORDS, "Dodoma": "O", "Sani": "O"}
+        replace_with(settings.catalog, "ner-base", more, tmp_path / "new")
+        await changes.load("ner-base", who="amina")
+        replaced.set()
+        await asyncio.gather(*askers)
+        assert lanes.status().variants["ner-base"].digest != before
+        assert found[0] == 2 and set(found) <= {0, 2}
+        lane, _ = lanes.choose(Asked(task=Task.NER, variant="ner-base"), 0)
+        text = ["Sani ya je Dodoma"]
+        answered = await lane.answer(text, Options(), deadline=perf_counter() + 30)
+        assert answered.answers[0].entities == ()  # type: ignore[union-attr]
+
+    within(settings, scenario)
+
+
+def test_a_spoilt_folder_is_refused_and_what_serves_serves_on(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        model = settings.catalog / "ner-base" / "model.onnx"
+        model.write_bytes(model.read_bytes()[:-9])
+        with pytest.raises(ChangeRefused, match=r"^ner-base is not loaded: model\.onnx is not"):
+            await changes.load("ner-base", who="amina")
+        assert answers(lanes, "ner-base") == "ner-base" and changes.current().number == 0
+        await changes.route(ROUTES, who="amina")  # which has nothing to do with it
+        assert answers(lanes) == "ner-tiny"
+
+    within(settings, scenario)
+
+
+def test_what_was_quarantined_at_the_start_is_loaded_once_it_is_mended(settings: Settings) -> None:
+    model = settings.catalog / "ner-base" / "model.onnx"
+    good = model.read_bytes()
+
+    async def mended(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.status().variants["ner-base"].state is State.QUARANTINED
+        model.write_bytes(good)
+        await changes.load("ner-base", who="amina")
+        assert answers(lanes, "ner-base") == "ner-base"
+
+    for _ in range(2):  # and again, though nothing but the files has changed since
+        model.write_bytes(good[:-9])
+        within(settings, mended)
+
+
+def test_a_server_that_could_serve_nothing_is_ready_once_it_can(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.state is State.FAILED
+        for name, content in good.items():
+            (settings.catalog / name / "model.onnx").write_bytes(content)
+        await changes.load("ner-tiny", who="amina")
+        assert lanes.state is State.READY and lanes.reason is None
+        assert answers(lanes) == "ner-tiny"
+
+    names = ("ner-base", "ner-tiny")
+    good = {name: (settings.catalog / name / "model.onnx").read_bytes() for name in names}
+    for name, content in good.items():
+        (settings.catalog / name / "model.onnx").write_bytes(content[:-9])
+    within(settings, scenario)
+
+
+def test_a_new_folder_is_loaded_by_its_name(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        with pytest.raises(UnknownVariant, match="there is no variant ner-new in the catalog"):
+            await changes.load("ner-new", who="amina")
+        write_variant(settings.catalog, "ner-new", Task.NER)
+        await changes.load("ner-new", who="amina")
+        assert answers(lanes, "ner-new") == "ner-new"
+        assert "ner-new" in [each.name for each in lanes.summaries()]
+
+    within(settings, scenario)
+
+
+def test_what_a_worker_cannot_take_over_is_taken_back(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        # As if the folder were spoilt between this worker's look at it and another's.
+        await changes.unload("ner-base", who="amina")
+        model = settings.catalog / "ner-base" / "model.onnx"
+        good = model.read_bytes()
+        model.write_bytes(good[:-9])
+        with pytest.raises(ChangeRefused, match="generation 3 is as 1 was"):
+            await changes.restore(0, who="amina")
+        assert answers(lanes) == "ner-tiny" and lanes.status().generation == 3
+        model.write_bytes(good)
+        await changes.restore(0, who="amina")
+        assert answers(lanes) == "ner-base"
+
+    within(settings, scenario)
+
+
+def test_a_generation_that_never_was_cannot_be_restored(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        with pytest.raises(UnknownGeneration, match="there is no generation 7"):
+            await changes.restore(7, who="amina")
+
+    within(settings, scenario)
+
+
+def test_without_a_place_to_keep_them_nothing_is_changed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        with pytest.raises(NotReady, match="KADOGO_STATE"):
+            await changes.route(ROUTES, who="amina")
+
+    within(Settings(catalog=settings.catalog), scenario)
