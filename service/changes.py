@@ -14,7 +14,7 @@ from time import monotonic
 import msgspec
 
 from models.errors import BrokenVariant, DeadlineExceeded, NotReady, RequestError
-from service.generation import Content, Generation, Generations, Load
+from service.generation import Content, Generation, Generations, Load, Verdict
 from service.lanes import Lanes
 
 logger = logging.getLogger("kadogo")
@@ -58,9 +58,13 @@ class Changes:
         return self._generations.history()
 
     async def route(self, text: str, *, who: str) -> Generation:
-        """Route as the TOML says from now on. Raises `BadRoutes` and what `_make` raises."""
+        """
+        Route as the TOML says from now on; trials begin anew.
+
+        Raises `BadRoutes` and what `_make` raises.
+        """
         return await self._make(
-            lambda content: msgspec.structs.replace(content, routes=text),
+            lambda content: msgspec.structs.replace(content, routes=text, verdicts={}),
             who=who,
             what="routes",
         )
@@ -102,6 +106,18 @@ class Changes:
             )
 
         return await self._make(without, who=who, what=f"unload {name}")
+
+    async def judge(self, route: str, verdict: Verdict) -> Generation:
+        """A trial has ended. Another worker may have said so at the same moment."""
+
+        def judged(content: Content) -> Content:
+            if route in content.verdicts:
+                return content
+            return msgspec.structs.replace(content, verdicts={**content.verdicts, route: verdict})
+
+        done = "promote" if verdict.promoted else "roll back"
+        what = f"{done} {verdict.variant} on route {route}: {verdict.why}"
+        return await self._make(judged, who="canary", what=what)
 
     async def restore(self, number: int, *, who: str) -> Generation:
         """Go back to what that generation was. Raises `UnknownGeneration` and what `_make` does."""

@@ -29,6 +29,14 @@ class Load(Value, frozen=True):
     times: int = 1
 
 
+class Verdict(Value, frozen=True, kw_only=True):
+    """How the trial of a route ended: the variant answers all of its callers, or none of them."""
+
+    variant: str
+    promoted: bool
+    why: str
+
+
 class Content(Value, frozen=True, kw_only=True):
     """
     All that can be changed at run time.
@@ -36,11 +44,13 @@ class Content(Value, frozen=True, kw_only=True):
     routes    as TOML; None: as the settings say
     unloaded  names of variants that are not to serve
     loads     of variants that were loaded after the start, by name
+    verdicts  of trials that ended, by the name of the route
     """
 
     routes: str | None = None
     unloaded: tuple[str, ...] = ()
     loads: dict[str, Load] = msgspec.field(default_factory=dict)
+    verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
 
 
 class Generation(Value, frozen=True, kw_only=True):

@@ -343,7 +343,14 @@ class Lanes:
 
     def _swap(self, served: Served, chosen: Routes) -> None:
         serving = {name: lane.variant for name, lane in served.lanes.items()}
-        table = route.Table(serving, served.quarantined, chosen, unloaded=served.content.unloaded)
+        content = served.content
+        table = route.Table(
+            serving,
+            served.quarantined,
+            chosen,
+            unloaded=content.unloaded,
+            verdicts=content.verdicts,
+        )
         before, self._now = self._now, replace(served, table=table, ladder=chosen.ladder)
         self._standing = Standing()
         self._show(before)

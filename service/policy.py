@@ -148,6 +148,7 @@ class Decision:
     smaller  that satisfy the policy too, the next smaller one first: the ladder's rungs
     again    what asks for the same choice again, where it was not only the request's: X-Route
     shadow   that answers too, for nobody
+    trial    the route whose canary answers and is compared with the shadow
     """
 
     variant: Variant
@@ -156,6 +157,7 @@ class Decision:
     smaller: tuple[Variant, ...] = ()
     again: str | None = None
     shadow: Variant | None = None
+    trial: str | None = None
 
 
 def degraded(decision: Decision, rungs: int, why: str) -> Decision:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from math import log
+from types import MappingProxyType
 from typing import NoReturn
 
 from models.errors import Quarantined, UnknownVariant
 from models.spec import Task, Variant
+from service.generation import Verdict
 from service.policy import (
     DEFAULT,
     Decision,
@@ -61,6 +63,7 @@ class Table:
     serving      by name
     quarantined  name -> what is wrong with it
     unloaded     names of those that are not to serve now
+    verdicts     of trials that ended, by the name of the route
     """
 
     def __init__(
@@ -70,10 +73,12 @@ class Table:
         routes: Routes = Routes(),  # noqa: B008 - a frozen value
         *,
         unloaded: Collection[str] = (),
+        verdicts: Mapping[str, Verdict] = MappingProxyType({}),
     ) -> None:
         self._serving = serving
         self._quarantined = quarantined
         self._unloaded = unloaded
+        self._verdicts = verdicts
         self._routes = {
             task: tuple(each for each in routes.route if each.task is task) for task in Task
         }
@@ -115,10 +120,22 @@ class Table:
     ) -> Decision:
         """What the route says, and who reads along."""
         decision = self._of_route(route, asked, predict)
-        shadow = self._serving.get(route.shadow.variant) if route.shadow else None
-        if route.shadow is None or shadow is None or shadow.name == decision.variant.name:
+        reader, share, trial = self._reader(route, decision.variant.name)
+        shadow = self._serving.get(reader)
+        if shadow is None or chance() >= share:
             return decision
-        return replace(decision, shadow=shadow) if chance() < route.shadow.share else decision
+        return replace(decision, shadow=shadow, trial=trial)
+
+    def _reader(self, route: Route, answering: str) -> tuple[str, float, str | None]:
+        """Who reads along, how often, and for which route's trial; nobody is ""."""
+        if route.canary and route.incumbent:
+            on_trial = answering == route.canary.variant and route.name not in self._verdicts
+            return (
+                (route.incumbent, route.canary.share, route.name) if on_trial else ("", 0.0, None)
+            )
+        if route.shadow and route.shadow.variant != answering:
+            return route.shadow.variant, route.shadow.share, None
+        return "", 0.0, None
 
     def _of_route(self, route: Route, asked: Asked, predict: Predict) -> Decision:
         """Where all it names is out of service, or nothing satisfies it: what the default says."""
@@ -129,11 +146,17 @@ class Table:
                 return self._instead(route, "nothing satisfies it", asked.task)
             return replace(decision, reason=f"route {route.name}: {decision.reason}")
         weights = route.split or {str(route.variant): 1.0}
+        verdict = self._verdicts.get(route.name)
+        if verdict:
+            judged = [n for n in weights if (n == verdict.variant) is verdict.promoted]
+            weights = {name: weights[name] for name in judged}
         alive = {name: weight for name, weight in weights.items() if name in self._serving}
         if not alive:
             return self._instead(route, "out of service", asked.task)
-        if route.split is None:
-            return Decision(self._serving[next(iter(alive))], f"route {route.name}")
+        if len(weights) == 1:
+            [name] = alive
+            told = f"; {verdict.why}" if verdict else ""
+            return Decision(self._serving[name], f"route {route.name}{told}")
         name, why = _of_split(route, alive, asked)
         reason = f"route {route.name}: {why}"
         return Decision(self._serving[name], reason, again=f"{route.name}={name}")

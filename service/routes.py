@@ -32,6 +32,26 @@ class Shadow(Value, frozen=True, kw_only=True):
     share: Share = 0.1
 
 
+class Canary(Value, frozen=True, kw_only=True):
+    """
+    One of two variants of a split is on trial, and the trial ends itself.
+
+    Its answers are compared with the other's, which reads along for nobody. As soon as one may be
+    sure, at whatever moment, it answers all callers of the route or none any more.
+
+    max_disagreement  of the mean disagreement of a text's two answers, 0 to 1
+    max_slowdown      of the median quotient of its time and the other's, without waiting
+    share             of its answers that are compared
+    alpha             the chance, over the whole trial, that a verdict is wrong
+    """
+
+    variant: str
+    max_disagreement: Share
+    max_slowdown: Weight = 1.0
+    share: Share = 1.0
+    alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+
+
 class Route(Value, frozen=True, kw_only=True):
     """
     Of the routes of a task the first that matches decides.
@@ -44,6 +64,8 @@ class Route(Value, frozen=True, kw_only=True):
     split    variant -> weight; the same caller always gets the same one
     sticky   the header that tells callers of a split apart; without it, or where a request lacks
              it, the API key, and without that each request is on its own
+    canary   which of a split is on trial
+    shadow   reads along
     """
 
     name: Name
@@ -54,7 +76,14 @@ class Route(Value, frozen=True, kw_only=True):
     policy: Policy | None = None
     split: dict[str, Weight] | None = None
     sticky: str | None = None
+    canary: Canary | None = None
     shadow: Shadow | None = None
+
+    @property
+    def incumbent(self) -> str | None:
+        """Against whom the canary stands."""
+        others = [n for n in self.split or () if self.canary and n != self.canary.variant]
+        return others[0] if others else None
 
     @property
     def variants(self) -> Iterator[str]:
@@ -154,6 +183,11 @@ def _wrong_alone(route: Route) -> str | None:
         return "a split is between two variants at least; for one, say variant"
     if route.sticky is not None and route.split is None:
         return "sticky is of a split"
+    if route.canary is not None:
+        if route.split is None or len(route.split) != 2 or route.canary.variant not in route.split:
+            return "a canary is one of the two variants of a split"
+        if route.shadow is not None:
+            return "a canary is compared already: leave the shadow out"
     if route.shadow is not None and route.shadow.variant == route.variant:
         return "a shadow of itself always agrees: name another variant"
     return None

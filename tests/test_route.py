@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from models.errors import Quarantined, UnknownVariant
 from models.spec import Evidence, File, Licence, Runtime, Task, Variant, Windows
+from service.generation import Verdict
 from service.policy import Decision, Estimate, Policy, Prefer, Rejected
 from service.route import Asked, Table, drawn, kin
 from service.routes import read
@@ -297,3 +298,35 @@ def test_a_shadow_reads_its_share_and_never_itself() -> None:
         assert decision.shadow != decision.variant
     gone = {name: each for name, each in SERVING.items() if name != "ner-base"}
     assert routed(serving=gone, chance=0.0).shadow is None
+
+
+CANARY = """
+[[route]]
+name = "trial"
+task = "ner"
+split = { ner-int8 = 50, ner-tiny = 50 }
+canary = { variant = "ner-tiny", max_disagreement = 0.1, share = 0.5 }
+"""
+
+
+def tried(verdicts: dict[str, Verdict], number: int = 0, chance: float = 0.0) -> Decision:
+    table = Table(SERVING, {}, read(CANARY), verdicts=verdicts)
+    return table.choose(Asked(task=Task.NER, number=str(number)), at_once, lambda: chance)
+
+
+def test_a_canary_is_compared_with_the_incumbent_and_not_the_other_way() -> None:
+    decisions = [tried({}, number) for number in range(50)]
+    assert {(d.variant.name, d.shadow and d.shadow.name, d.trial) for d in decisions} == {
+        ("ner-tiny", "ner-int8", "trial"),
+        ("ner-int8", None, None),
+    }
+    assert all(tried({}, number, 0.5).shadow is None for number in range(50))
+
+
+@pytest.mark.parametrize(("promoted", "name"), [(True, "ner-tiny"), (False, "ner-int8")])
+def test_after_its_verdict_one_of_them_answers_everybody(promoted: bool, name: str) -> None:
+    verdict = Verdict(variant="ner-tiny", promoted=promoted, why="it is clear")
+    decisions = [tried({"trial": verdict}, number) for number in range(50)]
+    assert {(d.variant.name, d.reason, d.shadow, d.trial) for d in decisions} == {
+        (name, "route trial; it is clear", None, None)
+    }

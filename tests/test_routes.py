@@ -55,6 +55,18 @@ down_s = 1.5
             ROUTE + 'variant = "a"\nshadow = { variant = "a" }',
             "line 2: route one: a shadow of itself always agrees",
         ),
+        (
+            ROUTE + 'split = { a = 1, b = 1 }\ncanary = { variant = "c", max_disagreement = 1 }',
+            "line 2: route one: a canary is one of the two variants of a split",
+        ),
+        (
+            ROUTE + 'variant = "a"\ncanary = { variant = "a", max_disagreement = 0.1 }',
+            "line 2: route one: a canary is one of the two variants of a split",
+        ),
+        (
+            ROUTE + 'split = { a = 1, b = 1 }\ncanary = { variant = "a", max_disagreement = 0 }',
+            "line 2: canary.max_disagreement: Expected `float` > 0.0",
+        ),
         (ROUTE + "wieght = 3", "line 2: Object contains unknown field `wieght`"),
         (ROUTE + "policy = { prefer = 'good' }", "line 2: policy.prefer: Invalid enum value"),
         ("\n\n[[route]]\nname = 'x'\n", "line 3: Object missing required field `task`"),
