@@ -1,0 +1,67 @@
+"""Trials of canaries: they end with the right verdict, and rarely with the wrong one."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from service.generation import Verdict
+from service.routes import Canary
+from service.sequential import Seen
+from service.trial import Trial, verdict
+
+CANARY = Canary(variant="ner-tiny", max_disagreement=0.1)
+
+
+def ended(canary: Canary, *, differs: float, slower: float, seed: int, most: int) -> Verdict | None:
+    """What becomes of a canary whose answers differ so often and that is so often slower."""
+    draw, trial = random.Random(seed), Trial(canary, None)
+    for _ in range(most):
+        found = trial.compare(
+            disagreement=float(draw.random() < differs),
+            slowdown=2.0 if draw.random() < slower else 0.5,
+        )
+        if found:
+            return found
+    return None
+
+
+def test_a_canary_that_agrees_and_is_quick_is_promoted() -> None:
+    found = ended(CANARY, differs=0.03, slower=0.1, seed=1, most=3000)
+    assert found is not None and found.promoted and found.variant == "ner-tiny"
+    assert found.why.startswith("answers differ by 0.0") and "surely below 0.1" in found.why
+
+
+def test_a_canary_that_differs_is_rolled_back() -> None:
+    found = ended(CANARY, differs=0.3, slower=0.1, seed=1, most=3000)
+    assert found is not None and not found.promoted
+    assert "surely above 0.1, after" in found.why
+
+
+def test_a_canary_that_is_slower_is_rolled_back() -> None:
+    found = ended(CANARY, differs=0.0, slower=0.9, seed=1, most=3000)
+    assert found is not None and not found.promoted
+    assert found.why.startswith("surely more than 1 times the time, after")
+
+
+def test_a_canary_on_the_edge_is_not_judged() -> None:
+    assert ended(CANARY, differs=0.1, slower=0.1, seed=1, most=2000) is None
+
+
+def test_a_wrong_verdict_is_as_rare_as_promised() -> None:
+    loose = Canary(variant="ner-tiny", max_disagreement=0.1, alpha=0.2)
+    verdicts = [ended(loose, differs=0.13, slower=0.1, seed=n, most=1000) for n in range(100)]
+    assert sum(found is not None and found.promoted for found in verdicts) <= 20
+
+
+def test_without_comparisons_there_is_no_verdict() -> None:
+    assert verdict(CANARY, Seen(), Seen()) is None
+
+
+def test_workers_count_together(tmp_path: Path) -> None:
+    one, other = (Trial(CANARY, tmp_path / "trial") for _ in range(2))
+    for trial in (one, other, other):
+        trial.compare(disagreement=0.5, slowdown=2.0)
+    assert one.seen() == other.seen()
+    disagreement, slower = one.seen()
+    assert (disagreement.n, disagreement.total, slower.total) == (3, 1.5, 3)
