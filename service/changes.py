@@ -107,6 +107,18 @@ class Changes:
 
         return await self._make(without, who=who, what=f"unload {name}")
 
+    async def check(self, *, who: str) -> Generation:
+        """
+        Every variant proves itself again on this host; one that does not is quarantined.
+
+        Raises what `_make` raises.
+        """
+
+        def again(content: Content) -> Content:
+            return msgspec.structs.replace(content, checks=content.checks + 1)
+
+        return await self._make(again, who=who, what="check")
+
     async def judge(self, route: str, verdict: Verdict) -> Generation:
         """A trial has ended. Another worker may have said so at the same moment."""
 

@@ -45,12 +45,14 @@ class Content(Value, frozen=True, kw_only=True):
     unloaded  names of variants that are not to serve
     loads     of variants that were loaded after the start, by name
     verdicts  of trials that ended, by the name of the route
+    checks    how often every variant was to prove itself again
     """
 
     routes: str | None = None
     unloaded: tuple[str, ...] = ()
     loads: dict[str, Load] = msgspec.field(default_factory=dict)
     verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
+    checks: int = 0
 
 
 class Generation(Value, frozen=True, kw_only=True):

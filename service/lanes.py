@@ -27,7 +27,7 @@ from models.spec import Variant
 from service import metrics, route, routes
 from service.batch import Limits
 from service.fair import Priority
-from service.generation import Content, Generation, Generations
+from service.generation import Content, Generation, Generations, Load
 from service.ladder import Standing, moved
 from service.lane import Lane
 from service.policy import Decision, Estimate, degraded
@@ -299,40 +299,55 @@ class Lanes:
         takes away answers whoever has come so far.
         """
         now, content = self._now, generation.content
-        opened = {}
-        for name in self._to_open(content):
-            pipeline = self._prepared.pop(name, None)
-            load = content.loads.get(name)
-            wanted = load.digest if load else None
-            if pipeline is None or pipeline.variant.digest != wanted:
-                folder = self._settings.catalog / name
-                options = self._session_options()
-                pipeline = await asyncio.to_thread(catalog.open_variant, folder, options)
-            if wanted is not None and pipeline.variant.digest != wanted:
-                found = pipeline.variant.digest
-                raise BrokenVariant(f"{name} is {found} now, {wanted} was to be loaded")
-            opened[name] = self._lane(pipeline)
-            await opened[name].warm_up()
-        left = {name: lane for name, lane in now.lanes.items() if name not in content.unloaded}
-        lanes = dict(sorted({**left, **opened}.items()))
-        read = {name: lane.variant for name, lane in opened.items()}
-        served = Served(
-            generation=generation.number,
-            content=content,
-            lanes=lanes,
-            quarantined={n: why for n, why in now.quarantined.items() if n not in opened},
-            manifests={**now.manifests, **read},
-        )
+        opened: dict[str, Lane] = {}
         try:
-            self._swap(served, self._routes(content, served.manifests))
-        except KadogoError:
+            for name in self._to_open(content):
+                opened[name] = self._lane(await self._opened(name, content.loads.get(name)))
+                await opened[name].warm_up()
+            manifests = {**now.manifests, **{n: lane.variant for n, lane in opened.items()}}
+            chosen = self._routes(content, manifests)
+        except Exception:
             for lane in opened.values():
                 self.pool.part(lane.batcher)
             raise
+        stay = {name: lane for name, lane in now.lanes.items() if name not in content.unloaded}
+        lanes = {**stay, **opened}
+        wrong = await self._disproved(lanes) if content.checks != now.content.checks else {}
+        quarantined = {n: why for n, why in now.quarantined.items() if n not in opened}
+        served = Served(
+            generation=generation.number,
+            content=content,
+            lanes={name: lanes[name] for name in sorted(lanes) if name not in wrong},
+            quarantined={**quarantined, **wrong},
+            manifests=manifests,
+        )
+        self._swap(served, chosen)
         logger.info("generation %d: %s, by %s", generation.number, generation.what, generation.who)
         for name, lane in now.lanes.items():
-            if lanes.get(name) is not lane:
+            if served.lanes.get(name) is not lane:
                 self._beside(_retire(lane))
+
+    async def _opened(self, name: str, load: Load | None) -> Pipeline:
+        """The variant as its folder is, or as it was prepared. Raises `BrokenVariant`."""
+        pipeline = self._prepared.pop(name, None)
+        if pipeline is None or load is None or pipeline.variant.digest != load.digest:
+            folder = self._settings.catalog / name
+            options = self._session_options()
+            pipeline = await asyncio.to_thread(catalog.open_variant, folder, options)
+        if load is not None and pipeline.variant.digest != load.digest:
+            found = pipeline.variant.digest
+            raise BrokenVariant(f"{name} is {found} now, {load.digest} was to be loaded")
+        return pipeline
+
+    async def _disproved(self, lanes: Mapping[str, Lane]) -> dict[str, str]:
+        """Name -> what is wrong, of those that no longer do on this host what they should."""
+        wrong = {}
+        for name, lane in lanes.items():
+            try:
+                await asyncio.to_thread(catalog.prove, lane.pipeline)
+            except BrokenVariant as error:
+                wrong[name] = str(error)
+        return wrong
 
     def _to_open(self, content: Content) -> list[str]:
         """Variants that were loaded, or are unloaded no longer, since what serves now."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, rmtree
 from time import perf_counter
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from models.errors import NotReady, UnknownVariant
+from models.errors import NotReady, Quarantined, UnknownVariant
 from models.spec import Options, Task
 from service.changes import ChangeRefused, Changes, UnknownGeneration
 from service.lanes import Lanes
@@ -214,6 +217,34 @@ def test_what_a_worker_cannot_take_over_is_taken_back(settings: Settings) -> Non
         model.write_bytes(good)
         await changes.restore(0, who="amina")
         assert answers(lanes) == "ner-base"
+
+    within(settings, scenario)
+
+
+class Miscounting:
+    """As if the processor had come to count otherwise."""
+
+    multiple = 1
+
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.zeros((len(ids), 1, 1), np.float32)
+
+
+def test_a_variant_that_no_longer_proves_itself_is_quarantined(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        await changes.check(who="amina")
+        assert {each.state for each in lanes.status().variants.values()} == {State.READY}
+        lane = lanes.lane("ner-tiny")
+        assert lane is not None
+        lane.pipeline = replace(lane.pipeline, session=Miscounting())
+        await changes.check(who="amina")
+        status = lanes.status().variants["ner-tiny"]
+        assert status.state is State.QUARANTINED and status.reason
+        with pytest.raises(Quarantined, match=r"^variant ner-tiny is quarantined: "):
+            answers(lanes, "ner-tiny")
+        assert answers(lanes) == "ner-base"
+        await changes.load("ner-tiny", who="amina")
+        assert answers(lanes, "ner-tiny") == "ner-tiny"
 
     within(settings, scenario)
 
