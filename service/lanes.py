@@ -252,6 +252,7 @@ class Lanes:
             ),
             self._routes(content, found.manifests),
         )
+        _give_back()
 
     async def _follow(self, generations: Generations) -> None:
         """Take over every change, for as long as the process serves."""
@@ -427,6 +428,11 @@ async def _retire(lane: Lane) -> None:
     """Its memory is given back to the system once the last answer is out."""
     await lane.retire()
     del lane
+    _give_back()
+
+
+def _give_back() -> None:
+    """What is free goes back to the system: opening a model takes more than it keeps."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps it otherwise
         ctypes.CDLL(None).malloc_trim(0)
