@@ -337,9 +337,10 @@ class Batcher(Generic[Item, Result]):
         if not looked:
             self._tell()
             return None
+        alone = looked[0].turn.rank > 0  # somebody may come while it runs
         chosen = cut(
             [waiting.tokens for waiting in looked],
-            items=self.limits.items,
+            items=1 if alone else self.limits.items,
             budget=min(self.limits.tokens, -(-total // free)),
             padding=self.limits.padding,
         )

@@ -138,7 +138,7 @@ class Lane:
         self.batcher.admit(len(texts), len(texts))  # each is a window at least
         likely = round(characters * self._tokens())
         self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
-        short = characters <= INLINE
+        short = characters <= INLINE and priority is not Priority.SHADOW
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started
         windows = [window for each in encoded for window in each.windows]

@@ -84,6 +84,8 @@ class Pool:
             if not waiting:
                 return
             batcher = min(waiting, key=lambda each: each.next)
+            if batcher.next[0] and self._free < self.threads:
+                return  # what nobody waits for runs alone, so that who comes finds a thread
             batch = batcher.take(self._free)
             if batch:
                 self._free -= 1

@@ -516,6 +516,24 @@ def test_a_job_waits_for_people_and_a_shadow_for_both() -> None:
     run(scenario)
 
 
+def test_a_shadow_runs_one_by_one_and_only_where_nothing_else_does() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(2)
+        queue, _ = batcher(model, pool=pool)
+        submit(queue, "person")
+        await begun(model, 1)
+        shadows = [submit(queue, "shadow", priority=Priority.SHADOW) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert model.batches == [["person"]]  # a thread is left for who comes
+        model.gate.set()
+        await asyncio.gather(*(each.answer for each in shadows))
+        assert model.batches == [["person"], *[["shadow"]] * 3]
+        assert model.most_at_once == 1
+
+    run(scenario)
+
+
 def test_what_nobody_waits_for_is_not_in_anybodys_way() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
