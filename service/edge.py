@@ -33,7 +33,8 @@ from models.errors import (
 )
 from service import metrics
 from service.batch import CallerLeft
-from service.schemas import FieldsInvalid, Problem
+from service.forms import FieldsInvalid
+from service.schemas import Problem
 
 logger = logging.getLogger("kadogo")
 

@@ -19,11 +19,11 @@ from models.spec import (
     NerAnswer,
     Task,
 )
+from service.forms import FieldError
 from service.schemas import (
     Ask,
     ClassificationAsk,
     ClassificationReply,
-    FieldError,
     NerAsk,
     NerReply,
     Problem,

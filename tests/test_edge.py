@@ -24,7 +24,7 @@ from service.edge import (
     refused,
     request_id_of,
 )
-from service.schemas import FieldError, FieldsInvalid
+from service.forms import FieldError, FieldsInvalid
 
 
 def chunks(*parts: bytes) -> list[Message]:
