@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from models.catalog import Catalog, load
 from models.encode import Encoded
-from models.errors import KadogoError, NotReady, UnknownVariant
+from models.errors import KadogoError, NotReady, Quarantined, UnknownVariant
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.spec import Answer, Options, Task, Variant
@@ -221,6 +221,23 @@ class Lanes:
             raise NotReady(f"nothing serves: {self.reason}")
         variant = route.choose(self._serving, self._catalog.quarantined, task, wanted)
         return self._lanes[variant.name]
+
+    def named(self, name: str) -> Lane:
+        """
+        The lane of that name, whatever its task.
+
+        Raises `NotReady`, `Quarantined`, and `UnknownVariant` naming the known ones.
+        """
+        self._check_loaded()
+        lane = self._lanes.get(name)
+        if lane is not None:
+            return lane
+        if name in self._catalog.quarantined:
+            reason = self._catalog.quarantined[name]
+            raise Quarantined(f"variant {name} is quarantined: {reason}")
+        if not self._lanes:
+            raise NotReady(f"nothing serves: {self.reason}")
+        raise UnknownVariant(f"{route.unknown(name)}; known are {', '.join(sorted(self._lanes))}")
 
     def summaries(self) -> list[VariantSummary]:
         """Every variant whose manifest could be read, by name. Raises `NotReady`."""

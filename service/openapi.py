@@ -20,14 +20,19 @@ from models.spec import (
     Task,
 )
 from service.forms import FieldError
+from service.huggingface import (
+    Error,
+    TextClassificationInput,
+    TokenClassificationInput,
+    TokenGroup,
+    TokenPiece,
+)
 from service.schemas import (
-    Ask,
     ClassificationAsk,
     ClassificationReply,
     NerAsk,
     NerReply,
     Problem,
-    Reply,
     Status,
     Timing,
     VariantDetail,
@@ -62,6 +67,7 @@ window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", validat
 </html>
 """
 
+_PROBLEM = "application/problem+json"
 _TIMING = Timing(queue=0.05, encode=0.21, model=3.4, total=3.9)
 _DIGEST = "0123456789abcdef"
 
@@ -110,6 +116,16 @@ _NEWS_REPLY = ClassificationReply(
     ],
     timing_ms=_TIMING,
 )
+_HUB_ASK = {
+    "inputs": "Shugaba Bola Tinubu ya gana da gwamnan Kano a Abuja ranar Litinin.",
+    "parameters": {"aggregation_strategy": "simple"},
+}
+_HUB_REPLY = [
+    TokenGroup(entity_group="PER", score=0.958, word="Bola Tinubu", start=8, end=19),
+    TokenGroup(entity_group="LOC", score=0.924, word="Kano", start=39, end=43),
+    TokenGroup(entity_group="LOC", score=0.944, word="Abuja", start=46, end=51),
+    TokenGroup(entity_group="DATE", score=0.95, word="ranar Litinin", start=52, end=65),
+]
 _INVALID = Problem(
     type="urn:kadogo:problem:invalid_request",
     title="Invalid request",
@@ -121,10 +137,10 @@ _INVALID = Problem(
 
 _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
-    404: "No such variant serves this task; the answer names those that do.",
+    404: "No such variant, or it serves another task; the answer names those that do.",
     413: "Too many inputs, too long a text, too large a body, or more than the queue holds.",
     415: "Not `application/json`, or with a Content-Encoding.",
-    422: "A field is missing, unknown, empty or of the wrong type; `errors` points at it.",
+    422: "A field is missing, unknown, empty or of the wrong type; the answer says which.",
     429: "The queue is full. Retry-After comes from the measured rate of work.",
     500: "A mistake of ours; the log has it under the request's id.",
     503: "Not ready, or the variant asked for is quarantined.",
@@ -141,7 +157,8 @@ def document() -> bytes:
     """The OpenAPI document as JSON."""
     shapes = (
         *(NerAsk, NerReply, ClassificationAsk, ClassificationReply),
-        *(Problem, VariantList, VariantDetail, Status),
+        *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
+        *(Problem, Error, VariantList, VariantDetail, Status),
     )
     schemas, components = msgspec.json.schema_components(
         shapes, ref_template="#/components/schemas/{name}"
@@ -170,17 +187,18 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
         "/v1/ner": _post(
             "ner",
             "Find people, places, organisations and dates",
-            ref,
-            asked=(NerAsk, _NER_ASK),
-            answered=(NerReply, _NER_REPLY),
+            ref[Problem],
+            asked=(ref[NerAsk], _NER_ASK),
+            answered=(ref[NerReply], _NER_REPLY),
         ),
         "/v1/classify": _post(
             "classify",
             "Find the topic",
-            ref,
-            asked=(ClassificationAsk, _NEWS_ASK),
-            answered=(ClassificationReply, _NEWS_REPLY),
+            ref[Problem],
+            asked=(ref[ClassificationAsk], _NEWS_ASK),
+            answered=(ref[ClassificationReply], _NEWS_REPLY),
         ),
+        "/models/{variant}": _models(ref),
         "/v1/variants": _get(
             "variants",
             "Every variant: evidence, licence, state",
@@ -227,27 +245,41 @@ def _json(schema: Any, **more: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema, **more}}
 
 
+def _any(*schemas: Any) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
+
+
+def _list(schema: Any) -> dict[str, Any]:
+    return {"type": "array", "items": schema}
+
+
+def _in_path(name: str) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+
+
 def _post(
     operation: str,
     summary: str,
-    ref: dict[Any, Any],
+    error: Any,
     *,
-    asked: tuple[type[Ask], dict[str, Any]],
-    answered: tuple[type[Reply], Reply],
+    asked: tuple[Any, Any],
+    answered: tuple[Any, Any],
+    headers: tuple[str, ...] = ("X-Request-ID", "X-Variant", "Server-Timing"),
+    errors_as: str = _PROBLEM,
 ) -> dict[str, Any]:
-    """`asked`, `answered`: the type of the body and an example of it."""
+    """`asked`, `answered`: the schema of the body and an example of it."""
     ask, sample_ask = asked
     reply, sample_reply = answered
     found = {
         "description": "Answers in the order of the inputs.",
-        "headers": _headers("X-Request-ID", "X-Variant", "Server-Timing"),
-        "content": _json(ref[reply], example=msgspec.to_builtins(sample_reply)),
+        "headers": _headers(*headers),
+        "content": _json(reply, example=msgspec.to_builtins(sample_reply)),
     }
     refusals = {
-        str(status): _problem(ref[Problem], description, retry=status in (429, 503))
-        for status, description in _REFUSALS.items()
+        str(status): _problem(error, said, retry=status in (429, 503), media_type=errors_as)
+        for status, said in _REFUSALS.items()
     }
-    body = {"required": True, "content": _json(ref[ask], example=sample_ask)}
+    body = {"required": True, "content": _json(ask, example=sample_ask)}
     return {
         "post": {
             "operationId": operation,
@@ -259,12 +291,29 @@ def _post(
     }
 
 
-def _problem(schema: Any, description: str, *, retry: bool = False) -> dict[str, Any]:
+def _models(ref: dict[Any, Any]) -> dict[str, Any]:
+    """What is asked and answered depends on the variant's task."""
+    tokens = _list(_any(ref[TokenGroup], ref[TokenPiece]))
+    described = _post(
+        "models",
+        "The Hugging Face inference schema, for huggingface_hub's InferenceClient",
+        ref[Error],
+        asked=(_any(ref[TokenClassificationInput], ref[TextClassificationInput]), _HUB_ASK),
+        answered=(_any(tokens, _list(tokens), _list(_list(ref[LabelScore]))), _HUB_REPLY),
+        errors_as="application/json",
+    )
+    described["post"]["parameters"] = _in_path("variant")
+    return described
+
+
+def _problem(
+    schema: Any, description: str, *, retry: bool = False, media_type: str = _PROBLEM
+) -> dict[str, Any]:
     names = ("X-Request-ID", "Retry-After") if retry else ("X-Request-ID",)
     return {
         "description": description,
         "headers": _headers(*names),
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {media_type: {"schema": schema}},
     }
 
 
@@ -289,8 +338,7 @@ def _get(
         "responses": {"200": found},
     }
     if parameter:
-        in_path = {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
-        got["parameters"] = [in_path]
+        got["parameters"] = _in_path(parameter)
         got["responses"]["404"] = _problem(problem, "No variant of that name.")
     if problem:
         got["responses"]["503"] = _problem(problem, "The models are still loading.", retry=True)
