@@ -45,6 +45,7 @@ from service.schemas import (
     texts_of,
 )
 from service.settings import Settings
+from service.side_by_side import SideBySide
 
 PATHS = {Task.NER: "/v1/ner", Task.CLASSIFICATION: "/v1/classify"}
 REPLIES: dict[Task, type[Reply]] = {
@@ -107,9 +108,13 @@ class Answers:
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
 
     def others(self) -> list[BaseRoute]:
-        """The answers in other shapes."""
+        """The answers in other shapes: Hugging Face's, and several variants' side by side."""
         models = huggingface.Models(self.lanes, self._settings, self.outcome)
-        return [Route("/models/{variant:path}", models, methods=["POST"])]
+        compare = SideBySide(self.lanes, self._settings).endpoint()
+        return [
+            Route("/models/{variant:path}", models, methods=["POST"]),
+            Route("/v1/compare", compare, methods=["POST"]),
+        ]
 
 
 def _reply(lane: Lane, answered: Answered, total_s: float) -> Reply:

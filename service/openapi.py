@@ -6,6 +6,7 @@ Knows nothing of what answers; the page loads nothing from elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from models.spec import (
     NerAnswer,
     Task,
 )
+from service.compare import entities_compared
 from service.forms import FieldError
 from service.huggingface import (
     Error,
@@ -28,6 +30,7 @@ from service.huggingface import (
     TokenPiece,
 )
 from service.schemas import (
+    PARAMETERS,
     ClassificationAsk,
     ClassificationReply,
     NerAsk,
@@ -37,6 +40,13 @@ from service.schemas import (
     Timing,
     VariantDetail,
     VariantList,
+)
+from service.side_by_side import (
+    ClassificationCompareReply,
+    CompareAsk,
+    Compared,
+    NerCompareReply,
+    Tally,
 )
 
 TITLE = "Kadogo"
@@ -116,6 +126,60 @@ _NEWS_REPLY = ClassificationReply(
     ],
     timing_ms=_TIMING,
 )
+_COMPARE_ASK = {
+    "inputs": "Dangote Group dey plan to build anoda cement factory for Calabar before December.",
+    "variants": ["ner-base", "ner-tiny"],
+}
+
+
+def _side(*found: tuple[str, str, float]) -> NerAnswer:
+    text = str(_COMPARE_ASK["inputs"])
+    entities = tuple(
+        Entity(
+            label=label,
+            start=text.index(name),
+            end=text.index(name) + len(name),
+            text=name,
+            score=score,
+        )
+        for label, name, score in found
+    )
+    return NerAnswer(entities=entities, tokens=23, windows=1, unknown=0.0)
+
+
+def _beside(variant: str, *alike: int, share: float, model_ms: float) -> Compared:
+    return Compared(
+        variant=variant,
+        digest=_DIGEST,
+        agreement=Tally(both=alike[0], reference=alike[1], variant=alike[2], share=share),
+        timing_ms=Timing(queue=0.05, encode=0.21, model=model_ms, total=model_ms + 0.5),
+    )
+
+
+_COMPARE_REPLY = NerCompareReply(
+    task=Task.NER,
+    reference="ner-base",
+    variants=[
+        _beside("ner-base", 3, 0, 0, share=1.0, model_ms=6.4),
+        _beside("ner-tiny", 2, 1, 1, share=0.6666666666666666, model_ms=0.4),
+    ],
+    results=[
+        entities_compared(
+            {
+                "ner-base": _side(
+                    ("ORG", "Dangote Group", 0.835),
+                    ("LOC", "Calabar", 0.935),
+                    ("DATE", "December", 0.901),
+                ),
+                "ner-tiny": _side(
+                    ("ORG", "Dangote", 0.675),
+                    ("LOC", "Calabar", 0.829),
+                    ("DATE", "December", 0.776),
+                ),
+            }
+        )
+    ],
+)
 _HUB_ASK = {
     "inputs": "Shugaba Bola Tinubu ya gana da gwamnan Kano a Abuja ranar Litinin.",
     "parameters": {"aggregation_strategy": "simple"},
@@ -157,6 +221,7 @@ def document() -> bytes:
     """The OpenAPI document as JSON."""
     shapes = (
         *(NerAsk, NerReply, ClassificationAsk, ClassificationReply),
+        *(CompareAsk, NerCompareReply, ClassificationCompareReply),
         *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
         *(Problem, Error, VariantList, VariantDetail, Status),
     )
@@ -165,6 +230,7 @@ def document() -> bytes:
     )
     ref = dict(zip(shapes, schemas, strict=True))
     components["Problem"]["examples"] = [msgspec.to_builtins(_INVALID)]
+    components["CompareAsk"]["anyOf"] = list(_asks_of_comparing())
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -182,6 +248,24 @@ def document() -> bytes:
     )
 
 
+def _asks_of_comparing() -> Iterator[dict[str, Any]]:
+    """What the types do not tell: either variants are named, or a task is, with its parameters."""
+    nothing = {"type": "null"}
+    known = {
+        task: {"$ref": f"#/components/schemas/{kind.__name__}"} for task, kind in PARAMETERS.items()
+    }
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+    either = _any(nothing, *known.values())
+    yield {"required": ["variants"], "properties": {"variants": names, "parameters": either}}
+    for task, parameters in known.items():
+        properties = {
+            "variants": nothing,
+            "task": {"const": task},
+            "parameters": _any(nothing, parameters),
+        }
+        yield {"required": ["task"], "properties": properties}
+
+
 def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
     return {
         "/v1/ner": _post(
@@ -197,6 +281,14 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
             ref[Problem],
             asked=(ref[ClassificationAsk], _NEWS_ASK),
             answered=(ref[ClassificationReply], _NEWS_REPLY),
+        ),
+        "/v1/compare": _post(
+            "compare",
+            "Ask several variants of one task and show where they disagree",
+            ref[Problem],
+            asked=(ref[CompareAsk], _COMPARE_ASK),
+            answered=(_any(ref[NerCompareReply], ref[ClassificationCompareReply]), _COMPARE_REPLY),
+            headers=("X-Request-ID",),
         ),
         "/models/{variant}": _models(ref),
         "/v1/variants": _get(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from huggingface_hub import (
     AsyncInferenceClient,
@@ -127,3 +128,11 @@ def test_a_parameter_of_the_other_task_is_shown_as_one(server: Server) -> None:
     client = InferenceClient(model=f"{server.url}/models/ner-int8")
     with pytest.raises(HfHubHTTPError, match="top_k is a parameter of text classification"):
         client.text_classification("Kano", top_k=1)
+
+
+def test_variants_are_compared_by_any_worker(server: Server) -> None:
+    with httpx.Client() as client:
+        reply = client.post(f"{server.url}/v1/compare", json={"inputs": SENTENCE, "task": "ner"})
+    assert reply.status_code == 200
+    assert [each["agreement"]["share"] for each in reply.json()["variants"]] == [1, 1]
+    assert server.metric("kadogo_request_seconds_count", task="compare", status_class="2xx") >= 1

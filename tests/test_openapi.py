@@ -109,7 +109,7 @@ def test_every_example_fits_its_schema() -> None:
                 if "example" in content:
                     valid(content["example"], content["schema"])
                     seen += 1
-    assert seen == 6
+    assert seen == 8
     for example in DOCUMENT["components"]["schemas"]["Problem"]["examples"]:
         valid(example, {"$ref": "#/components/schemas/Problem"})
 
@@ -124,6 +124,23 @@ def test_the_examples_are_what_the_embedded_variants_answer(
     valid(said, schema)
     assert said["variant"] == shown["variant"]
     near(said["results"], shown["results"])
+
+
+def test_the_example_of_a_comparison_is_what_the_embedded_variants_answer(
+    embedded: TestClient,
+) -> None:
+    asked, shown, schema = exemplified("/v1/compare")
+    said = embedded.post("/v1/compare", json=asked).json()
+    valid(said, schema)
+    assert [each["agreement"] for each in said["variants"]] == [
+        each["agreement"] for each in shown["variants"]
+    ]
+    [one], [other] = said["results"], shown["results"]
+    assert one["answers"].keys() == other["answers"].keys()
+    for name, answer in other["answers"].items():
+        near([one["answers"][name]], [answer])
+    for stretch, expected in zip(one["disagreements"], other["disagreements"], strict=True):
+        assert (stretch["start"], stretch["end"]) == (expected["start"], expected["end"])
 
 
 def test_the_example_of_a_model_is_what_the_embedded_variant_answers(embedded: TestClient) -> None:
@@ -170,7 +187,7 @@ def scores(results: list[dict[str, Any]]) -> list[float]:
 
 
 def test_every_refusal_is_described_as_a_problem() -> None:
-    for path in ("/v1/ner", "/v1/classify", "/models/{variant}"):
+    for path in ("/v1/ner", "/v1/classify", "/v1/compare", "/models/{variant}"):
         responses = DOCUMENT["paths"][path]["post"]["responses"]
         assert responses.keys() == {
             "200", "400", "404", "413", "415", "422", "429", "500", "503", "504"
