@@ -6,19 +6,18 @@ Pure numpy. Knows nothing of tokenizers, runtimes or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.encode import Encoded, trim
-from models.spec import Aggregation, Entity, LabelScore, OffsetUnit, Options
+from models.spec import Aggregation, Entity, LabelScore, OffsetUnit, Options, Squash
 
 Floats = NDArray[np.floating[Any]]
-
-OUTSIDE = "O"
 
 
 class _Tag(NamedTuple):
@@ -39,7 +38,11 @@ class _Unit(NamedTuple):
 
 
 def entities(
-    encoded: Encoded, logits: Sequence[Floats], labels: tuple[str, ...], options: Options
+    encoded: Encoded,
+    logits: Sequence[Floats],
+    labels: tuple[str, ...],
+    options: Options,
+    pieces: Sequence[str] = (),
 ) -> tuple[Entity, ...]:
     """
     The entities of a text, in its order.
@@ -47,29 +50,32 @@ def entities(
     `logits`: for each of `encoded.windows`, (tokens, labels) with the specials' rows. Windows are
     merged before decoding, so no entity is doubled or lost at a seam. Labels, scores and groups
     are those of Hugging Face's TokenClassificationPipeline, except that words are the
-    tokenizer's own, where theirs guesses them from spaces.
+    tokenizer's own, where theirs guesses them from spaces. `pieces`: how those of the text are
+    spelt; only read where they are not aggregated.
     """
+    alone = options.aggregation is Aggregation.NONE
     scores = softmax(merge(encoded, logits))
     units = _units(scores, encoded.words, options.aggregation)
     groups: Iterable[tuple[str, list[_Unit]]]
-    if options.aggregation is Aggregation.NONE:
+    if alone:
         groups = ((labels[unit.label], [unit]) for unit in units)
     else:
         groups = _grouped(units, _tags(labels))
     found: list[Entity] = []
     for label, members in groups:
         score = sum(unit.score for unit in members) / len(members)
-        if label == OUTSIDE or score < options.min_score:
+        if label in options.ignore or score < options.min_score:
             continue
-        first, last = encoded.offsets[members[0].first], encoded.offsets[members[-1].last]
-        start, end = int(first[0]), int(last[1])
-        if found and options.aggregation is not Aggregation.NONE:
+        first, last = members[0].first, members[-1].last
+        start, end = int(encoded.offsets[first][0]), int(encoded.offsets[last][1])
+        if found and not alone:
             # Two words may share a letter: a punctuation mark with an accent on it, say.
             start = max(start, found[-1].end)
         start, end = trim(encoded.text, start, end)
         if start < end:
             text = encoded.text[start:end]
-            found.append(Entity(label=label, start=start, end=end, text=text, score=score))
+            entity = Entity(label=label, start=start, end=end, text=text, score=score)
+            found.append(_told_alone(entity, first, pieces) if alone else entity)
     if options.offset_unit is OffsetUnit.UTF16:
         return tuple(_in_utf16(encoded.text, found))
     return tuple(found)
@@ -84,11 +90,12 @@ def label_scores(
     `logits`: (labels,) for each window. The plain mean weighs pieces alike too: the windows of
     one text are all of one length.
     """
-    squash = sigmoid if multi_label else softmax
-    scores = squash(np.stack(logits)).mean(axis=0)
+    squash = options.squash or (Squash.SIGMOID if multi_label else Squash.SOFTMAX)
+    scores = _SQUASH[squash](np.stack(logits)).mean(axis=0)
     best = np.argsort(-scores, kind="stable")[: options.top_k]
     ranked = (LabelScore(label=labels[i], score=float(scores[i])) for i in best)
-    return tuple(each for each in ranked if each.score >= options.min_score)
+    least = -np.inf if squash is Squash.NONE else options.min_score
+    return tuple(each for each in ranked if each.score >= least)
 
 
 def merge(encoded: Encoded, logits: Sequence[Floats]) -> Floats:
@@ -121,6 +128,13 @@ def softmax(logits: Floats) -> Floats:
 
 def sigmoid(logits: Floats) -> Floats:
     return (1 + np.tanh(logits / 2)) / 2  # exp would overflow
+
+
+_SQUASH: dict[Squash, Callable[[Floats], Floats]] = {
+    Squash.SIGMOID: sigmoid,
+    Squash.SOFTMAX: softmax,
+    Squash.NONE: lambda logits: logits,
+}
 
 
 def _units(scores: Floats, words: NDArray[np.int64], how: Aggregation) -> list[_Unit]:
@@ -175,6 +189,12 @@ def _tags(labels: tuple[str, ...]) -> tuple[_Tag, ...]:
     )
 
 
+def _told_alone(entity: Entity, index: int, pieces: Sequence[str]) -> Entity:
+    """Numbers begin at 1, as Hugging Face's do: the special before the text is their 0."""
+    piece = pieces[index] if pieces else None
+    return msgspec.structs.replace(entity, index=index + 1, piece=piece)
+
+
 def _in_utf16(text: str, found: Iterable[Entity]) -> Iterator[Entity]:
     """The same entities, counted as JavaScript and Java count: two units beyond U+FFFF."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -182,4 +202,4 @@ def _in_utf16(text: str, found: Iterable[Entity]) -> Iterator[Entity]:
     for entity in found:
         start = entity.start + int(extra[entity.start])
         end = entity.end + int(extra[entity.end])
-        yield Entity(label=entity.label, start=start, end=end, text=entity.text, score=entity.score)
+        yield msgspec.structs.replace(entity, start=start, end=end)

@@ -87,7 +87,7 @@ class Encoder:
         try:
             content = stored.read(tokenizer_file)
             self._tokenizer = Tokenizer.from_buffer(content)
-            blind = set(_blind_ids(content, self._tokenizer))
+            self._unk = _unknown_id(content, self._tokenizer)
         except BrokenVariant:
             raise
         except Exception as error:  # tokenizers raises Exception itself
@@ -102,7 +102,7 @@ class Encoder:
                 "expected one before and one after: save it with its post_processor"
             )
         self._opening, self._closing = specials
-        self._blind = frozenset(blind)
+        self._blind = frozenset(_blind_ids(self._unk, self._tokenizer))
         self._windows = windows
         pad = self._tokenizer.token_to_id("<pad>")
         self.pad_id: int = _XLMR_PAD if pad is None else pad
@@ -130,6 +130,14 @@ class Encoder:
     def pieces(self, ids: Ints) -> list[str]:
         """What stands in the vocabulary under these ids."""
         return [str(self._tokenizer.id_to_token(each)) for each in ids.tolist()]
+
+    def spelt(self, encoded: Encoded) -> list[str]:
+        """How the vocabulary spells each piece of a text; an unknown one is spelt as the text."""
+        spelt = self.pieces(encoded.ids)
+        for index in np.flatnonzero(encoded.ids == self._unk).tolist():
+            start, end = encoded.offsets[index].tolist()
+            spelt[index] = encoded.text[start:end]
+        return spelt
 
     def _cut(self, ids: list[int]) -> Iterator[Window]:
         room = self._windows.tokens - 2
@@ -211,12 +219,18 @@ class _TokenizerFile(msgspec.Struct):
     model: _Model
 
 
-def _blind_ids(content: bytes, tokenizer: Tokenizer) -> Iterator[int]:
-    """Ids that tell the model nothing of the letters they stand for, or only their bytes."""
+def _unknown_id(content: bytes, tokenizer: Tokenizer) -> int:
+    """The piece for letters the vocabulary does not have; -1 where every letter has a piece."""
     model = msgspec.json.decode(content, type=_TokenizerFile).model
-    if model.unk_id is not None:
-        yield model.unk_id
-    for piece in (model.unk_token, *_BYTE_PIECES):
-        known = None if piece is None else tokenizer.token_to_id(piece)
+    known = None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
+    unknown = known if model.unk_id is None else model.unk_id
+    return -1 if unknown is None else unknown
+
+
+def _blind_ids(unknown: int, tokenizer: Tokenizer) -> Iterator[int]:
+    """Ids that tell the model nothing of the letters they stand for, or only their bytes."""
+    yield unknown
+    for piece in _BYTE_PIECES:
+        known = tokenizer.token_to_id(piece)
         if known is not None:
             yield known

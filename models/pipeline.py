@@ -19,6 +19,7 @@ from models.decode import entities, label_scores
 from models.encode import Encoded, Encoder, Ints, Window
 from models.runtime import Session, SessionOptions, open_session
 from models.spec import (
+    Aggregation,
     Answer,
     ClassificationAnswer,
     NerAnswer,
@@ -67,8 +68,10 @@ class Pipeline:
         tokens, windows = len(encoded.ids), len(encoded.windows)
         labels = self.variant.labels
         if self.variant.task is Task.NER:
+            alone = options.aggregation is Aggregation.NONE
+            pieces = self.encoder.spelt(encoded) if alone else ()
             return NerAnswer(
-                entities=entities(encoded, logits, labels, options),
+                entities=entities(encoded, logits, labels, options, pieces),
                 tokens=tokens,
                 windows=windows,
                 unknown=encoded.unknown,

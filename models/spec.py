@@ -15,6 +15,8 @@ import msgspec
 from msgspec import Meta
 
 FORMAT = "kadogo-variant/1"
+# The label of what is in no entity.
+OUTSIDE = "O"
 
 
 class Task(StrEnum):
@@ -56,6 +58,14 @@ class OffsetUnit(StrEnum):
     UTF16 = "utf16"
 
 
+class Squash(StrEnum):
+    """How the logits of a text's labels become their scores; `none` leaves them as they are."""
+
+    SIGMOID = "sigmoid"
+    SOFTMAX = "softmax"
+    NONE = "none"
+
+
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A frozen value that reads and writes itself as JSON and refuses unknown fields."""
 
@@ -63,14 +73,21 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # --- answers ---------------------------------------------------------------------------------
 
 
-class Entity(Value, frozen=True, kw_only=True):
-    """One entity: `text[start:end] == entity.text` in the caller's own string."""
+class Entity(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One entity: `text[start:end] == entity.text` in the caller's own string.
+
+    Without aggregation one piece, and then also `index`, its number in the text from 1 on, and
+    `piece`, how the vocabulary spells it; one unknown to the vocabulary is spelt as the text.
+    """
 
     label: str
     start: int
     end: int
     text: str
     score: float
+    index: int | None = None
+    piece: str | None = None
 
 
 class LabelScore(Value, frozen=True, kw_only=True):
@@ -105,12 +122,20 @@ Answer = NerAnswer | ClassificationAnswer
 
 
 class Options(Value, frozen=True, kw_only=True):
-    """What a caller may ask of an answer. `top_k` None: every label."""
+    """
+    What a caller may ask of an answer.
+
+    ignore  kinds of entities that are left out; without aggregation, whole labels
+    top_k   None: every label
+    squash  None: as the variant was trained; `min_score` is of scores, not of bare logits
+    """
 
     aggregation: Aggregation = Aggregation.FIRST
     min_score: Annotated[float, Meta(ge=0, le=1)] = 0.0
     top_k: Annotated[int, Meta(ge=1)] | None = None
     offset_unit: OffsetUnit = OffsetUnit.CODEPOINT
+    ignore: frozenset[str] = frozenset({OUTSIDE})
+    squash: Squash | None = None
 
 
 # --- evidence --------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """
-Our own routes: ner, classify, variants, status, health, metrics and docs, as one Starlette app.
+Every route as one Starlette app: ner and classify, the surfaces beside them, and what is only read.
 
 Knows nothing of BentoML's service: `app.py` puts this app in front of it.
 """
@@ -21,7 +21,7 @@ from starlette.types import Lifespan
 
 from models.errors import KadogoError, NotReady, Overloaded
 from models.spec import Task
-from service import metrics, openapi
+from service import huggingface, metrics, openapi
 from service.edge import (
     JSON,
     Caller,
@@ -48,6 +48,7 @@ from service.schemas import (
     texts_of,
 )
 from service.settings import Settings
+from service.side_by_side import SideBySide
 
 PATHS = {Task.NER: "/v1/ner", Task.CLASSIFICATION: "/v1/classify"}
 REPLIES: dict[Task, type[Reply]] = {
@@ -62,7 +63,7 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
         Route(path, answers.endpoint(task), methods=["POST"]) for task, path in PATHS.items()
     ]
     return Starlette(
-        routes=hot + Pages(answers.lanes).routes(),
+        routes=hot + answers.others() + Pages(answers.lanes).routes(),
         exception_handlers={HTTPException: problem, KadogoError: problem, Exception: problem},
         lifespan=lifespan,
     )
@@ -112,14 +113,33 @@ class Answers:
                 caller.again = decision.again
                 return _reply(lane, decision, answered, perf_counter() - caller.started)
 
+    async def outcome(
+        self,
+        task: Task,
+        ask: Ask,
+        caller: Caller,
+        written: Callable[[Reply], bytes] = msgspec.json.encode,
+    ) -> Outcome:
+        """The reply to `ask` as `written`, with headers that tell what answered and how fast."""
+        reply = await self.reply(task, ask, caller)
+        return _outcome(reply, written(reply), caller.again)
+
     def endpoint(self, task: Task) -> Post:
         """POST of an `Ask` as JSON."""
 
         async def answer(body: bytes, caller: Caller) -> Outcome:
-            reply = await self.reply(task, read_ask(body, task), caller)
-            return _outcome(reply, caller.again)
+            return await self.outcome(task, read_ask(body, task), caller)
 
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
+
+    def others(self) -> list[BaseRoute]:
+        """The answers in other shapes: Hugging Face's, and several variants' side by side."""
+        models = huggingface.Models(self.lanes, self._settings, self.outcome)
+        compare = SideBySide(self.lanes, self._settings).endpoint()
+        return [
+            Route("/models/{variant:path}", models, methods=["POST"]),
+            Route("/v1/compare", compare, methods=["POST"]),
+        ]
 
 
 def _reply(lane: Lane, decision: Decision, answered: Answered, total_s: float) -> Reply:
@@ -131,20 +151,16 @@ def _reply(lane: Lane, decision: Decision, answered: Answered, total_s: float) -
         reason=decision.reason,
         rejected=decision.rejected,
         results=answered.answers,
-        timing_ms=Timing(
-            queue=_ms(answered.queue_s),
-            encode=_ms(answered.encode_s),
-            model=_ms(answered.model_s),
-            total=_ms(total_s),
+        timing_ms=Timing.of_seconds(
+            queue=answered.queue_s,
+            encode=answered.encode_s,
+            model=answered.model_s,
+            total=total_s,
         ),
     )
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
-
-
-def _outcome(reply: Reply, again: str | None) -> Outcome:
+def _outcome(reply: Reply, body: bytes, again: str | None) -> Outcome:
     took = reply.timing_ms
     timing = (
         f"queue;dur={took.queue}, encode;dur={took.encode}, "
@@ -158,7 +174,7 @@ def _outcome(reply: Reply, again: str | None) -> Outcome:
     ]
     if again is not None:
         headers.append((b"x-route", again.encode()))
-    return Outcome(200, msgspec.json.encode(reply), headers)
+    return Outcome(200, body, headers)
 
 
 class Pages:

@@ -34,8 +34,9 @@ from models.errors import (
 from service import metrics
 from service.batch import CallerLeft
 from service.fair import Priority
+from service.forms import FieldsInvalid
 from service.policy import Unsatisfied
-from service.schemas import FieldsInvalid, Problem
+from service.schemas import Problem
 
 logger = logging.getLogger("kadogo")
 
@@ -148,6 +149,8 @@ class Post:
 
     A plain ASGI callable on purpose: a route of such costs no request object, no response object
     and no middleware of its own.
+
+    retold  a problem in the shape that the callers of this endpoint expect
     """
 
     def __init__(
@@ -157,11 +160,13 @@ class Post:
         task: str,
         max_body: int,
         deadline_s: float,
+        retold: Callable[[Outcome], Outcome] | None = None,
     ) -> None:
         self._answer = answer
         self._task = task
         self._max_body = max_body
         self._deadline_s = deadline_s
+        self._retold = retold
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = scope["headers"]
@@ -170,6 +175,8 @@ class Post:
         try:
             outcome = await settled(self._read_and_answer(scope, receive, caller), caller)
             status = outcome.status
+            if self._retold and status >= 400:
+                outcome = self._retold(outcome)
             await _send(send, outcome, caller.request_id)
         except CallerLeft:
             metrics.rejected("caller_left")
@@ -300,6 +307,13 @@ def problem_of(error: Exception, request_id: bytes, variant: str | None = None) 
     if wait_s is not None:
         outcome.headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
     return outcome
+
+
+def error_alone(problem: Outcome) -> Outcome:
+    """A problem as `{"error": "..."}`, what it says and nothing more; its headers stay."""
+    told = msgspec.json.decode(problem.body, type=Problem)
+    headers = [(name, JSON if name == b"content-type" else v) for name, v in problem.headers]
+    return Outcome(problem.status, msgspec.json.encode({"error": told.detail}), headers)
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TypeVar
 
 from models import catalog
-from models.errors import BrokenVariant, KadogoError, NotReady, UnknownVariant
+from models.errors import BrokenVariant, KadogoError, NotReady, Quarantined, UnknownVariant
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.spec import Variant
@@ -151,6 +151,23 @@ class Lanes:
         """The decision so many rungs down the ladder, or as many as there are; counted."""
         metrics.degraded(variant=decision.variant.name, reason=kind)
         return degraded(decision, rungs, why)
+
+    def named(self, name: str) -> Lane:
+        """
+        The lane of that name, whatever its task.
+
+        Raises `NotReady`, `Quarantined`, and `UnknownVariant` naming the known ones.
+        """
+        self._check_loaded()
+        now = self._now
+        if name in now.lanes:
+            return now.lanes[name]
+        if name in now.quarantined:
+            raise Quarantined(f"variant {name} is quarantined: {now.quarantined[name]}")
+        if not now.lanes:
+            raise NotReady(f"nothing serves: {self.reason}")
+        wrong = f"{name} is unloaded" if name in now.manifests else route.unknown(name)
+        raise UnknownVariant(f"{wrong}; known are {', '.join(now.lanes)}")
 
     def lane(self, name: str) -> Lane | None:
         """The lane of that name; None where none serves now."""

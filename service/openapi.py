@@ -6,6 +6,7 @@ Knows nothing of what answers; the page loads nothing from elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,34 @@ from models.spec import (
     NerAnswer,
     Task,
 )
+from service.compare import entities_compared
+from service.forms import FieldError
+from service.huggingface import (
+    Error,
+    TextClassificationInput,
+    TokenClassificationInput,
+    TokenGroup,
+    TokenPiece,
+)
 from service.policy import Rejected
 from service.schemas import (
-    Ask,
+    PARAMETERS,
     ClassificationAsk,
     ClassificationReply,
-    FieldError,
     NerAsk,
     NerReply,
     Problem,
-    Reply,
     Status,
     Timing,
     VariantDetail,
     VariantList,
+)
+from service.side_by_side import (
+    ClassificationCompareReply,
+    CompareAsk,
+    Compared,
+    NerCompareReply,
+    Tally,
 )
 
 TITLE = "Kadogo"
@@ -63,6 +78,7 @@ window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", validat
 </html>
 """
 
+_PROBLEM = "application/problem+json"
 _TIMING = Timing(queue=0.05, encode=0.21, model=3.4, total=3.9)
 _DIGEST = "0123456789abcdef"
 
@@ -120,6 +136,70 @@ _NEWS_REPLY = ClassificationReply(
     ],
     timing_ms=_TIMING,
 )
+_COMPARE_ASK = {
+    "inputs": "Dangote Group dey plan to build anoda cement factory for Calabar before December.",
+    "variants": ["ner-base", "ner-tiny"],
+}
+
+
+def _side(*found: tuple[str, str, float]) -> NerAnswer:
+    text = str(_COMPARE_ASK["inputs"])
+    entities = tuple(
+        Entity(
+            label=label,
+            start=text.index(name),
+            end=text.index(name) + len(name),
+            text=name,
+            score=score,
+        )
+        for label, name, score in found
+    )
+    return NerAnswer(entities=entities, tokens=23, windows=1, unknown=0.0)
+
+
+def _beside(variant: str, *alike: int, share: float, model_ms: float) -> Compared:
+    return Compared(
+        variant=variant,
+        digest=_DIGEST,
+        agreement=Tally(both=alike[0], reference=alike[1], variant=alike[2], share=share),
+        timing_ms=Timing(queue=0.05, encode=0.21, model=model_ms, total=model_ms + 0.5),
+    )
+
+
+_COMPARE_REPLY = NerCompareReply(
+    task=Task.NER,
+    reference="ner-base",
+    variants=[
+        _beside("ner-base", 3, 0, 0, share=1.0, model_ms=6.4),
+        _beside("ner-tiny", 2, 1, 1, share=0.6666666666666666, model_ms=0.4),
+    ],
+    results=[
+        entities_compared(
+            {
+                "ner-base": _side(
+                    ("ORG", "Dangote Group", 0.835),
+                    ("LOC", "Calabar", 0.935),
+                    ("DATE", "December", 0.901),
+                ),
+                "ner-tiny": _side(
+                    ("ORG", "Dangote", 0.675),
+                    ("LOC", "Calabar", 0.829),
+                    ("DATE", "December", 0.776),
+                ),
+            }
+        )
+    ],
+)
+_HUB_ASK = {
+    "inputs": "Shugaba Bola Tinubu ya gana da gwamnan Kano a Abuja ranar Litinin.",
+    "parameters": {"aggregation_strategy": "simple"},
+}
+_HUB_REPLY = [
+    TokenGroup(entity_group="PER", score=0.958, word="Bola Tinubu", start=8, end=19),
+    TokenGroup(entity_group="LOC", score=0.924, word="Kano", start=39, end=43),
+    TokenGroup(entity_group="LOC", score=0.944, word="Abuja", start=46, end=51),
+    TokenGroup(entity_group="DATE", score=0.95, word="ranar Litinin", start=52, end=65),
+]
 _INVALID = Problem(
     type="urn:kadogo:problem:invalid_request",
     title="Invalid request",
@@ -131,11 +211,11 @@ _INVALID = Problem(
 
 _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
-    404: "No such variant serves this task; the answer names those that do.",
+    404: "No such variant, or it serves another task; the answer names those that do.",
     409: "No variant satisfies the policy; `nearest` come first that miss by least.",
     413: "Too many inputs, too long a text, too large a body, or more than the queue holds.",
     415: "Not `application/json`, or with a Content-Encoding.",
-    422: "A field is missing, unknown, empty or of the wrong type; `errors` points at it.",
+    422: "A field is missing, unknown, empty or of the wrong type; the answer says which.",
     429: "What waits fills the queue or takes longer than the deadline, at its measured cost.",
     500: "A mistake of ours; the log has it under the request's id.",
     503: "Not ready, or the variant asked for is quarantined.",
@@ -152,13 +232,16 @@ def document() -> bytes:
     """The OpenAPI document as JSON."""
     shapes = (
         *(NerAsk, NerReply, ClassificationAsk, ClassificationReply),
-        *(Problem, VariantList, VariantDetail, Status),
+        *(CompareAsk, NerCompareReply, ClassificationCompareReply),
+        *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
+        *(Problem, Error, VariantList, VariantDetail, Status),
     )
     schemas, components = msgspec.json.schema_components(
         shapes, ref_template="#/components/schemas/{name}"
     )
     ref = dict(zip(shapes, schemas, strict=True))
     components["Problem"]["examples"] = [msgspec.to_builtins(_INVALID)]
+    components["CompareAsk"]["anyOf"] = list(_asks_of_comparing())
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -176,22 +259,49 @@ def document() -> bytes:
     )
 
 
+def _asks_of_comparing() -> Iterator[dict[str, Any]]:
+    """What the types do not tell: either variants are named, or a task is, with its parameters."""
+    nothing = {"type": "null"}
+    known = {
+        task: {"$ref": f"#/components/schemas/{kind.__name__}"} for task, kind in PARAMETERS.items()
+    }
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+    either = _any(nothing, *known.values())
+    yield {"required": ["variants"], "properties": {"variants": names, "parameters": either}}
+    for task, parameters in known.items():
+        properties = {
+            "variants": nothing,
+            "task": {"const": task},
+            "parameters": _any(nothing, parameters),
+        }
+        yield {"required": ["task"], "properties": properties}
+
+
 def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
     return {
         "/v1/ner": _post(
             "ner",
             "Find people, places, organisations and dates",
-            ref,
-            asked=(NerAsk, _NER_ASK),
-            answered=(NerReply, _NER_REPLY),
+            ref[Problem],
+            asked=(ref[NerAsk], _NER_ASK),
+            answered=(ref[NerReply], _NER_REPLY),
         ),
         "/v1/classify": _post(
             "classify",
             "Find the topic",
-            ref,
-            asked=(ClassificationAsk, _NEWS_ASK),
-            answered=(ClassificationReply, _NEWS_REPLY),
+            ref[Problem],
+            asked=(ref[ClassificationAsk], _NEWS_ASK),
+            answered=(ref[ClassificationReply], _NEWS_REPLY),
         ),
+        "/v1/compare": _post(
+            "compare",
+            "Ask several variants of one task and show where they disagree",
+            ref[Problem],
+            asked=(ref[CompareAsk], _COMPARE_ASK),
+            answered=(_any(ref[NerCompareReply], ref[ClassificationCompareReply]), _COMPARE_REPLY),
+            headers=("X-Request-ID",),
+        ),
+        "/models/{variant}": _models(ref),
         "/v1/variants": _get(
             "variants",
             "Every variant: evidence, licence, state",
@@ -257,27 +367,41 @@ def _json(schema: Any, **more: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema, **more}}
 
 
+def _any(*schemas: Any) -> dict[str, Any]:
+    return {"anyOf": list(schemas)}
+
+
+def _list(schema: Any) -> dict[str, Any]:
+    return {"type": "array", "items": schema}
+
+
+def _in_path(name: str) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+
+
 def _post(
     operation: str,
     summary: str,
-    ref: dict[Any, Any],
+    error: Any,
     *,
-    asked: tuple[type[Ask], dict[str, Any]],
-    answered: tuple[type[Reply], Reply],
+    asked: tuple[Any, Any],
+    answered: tuple[Any, Any],
+    headers: tuple[str, ...] = ("X-Request-ID", "X-Variant", "X-Variant-Reason", "Server-Timing"),
+    errors_as: str = _PROBLEM,
 ) -> dict[str, Any]:
-    """`asked`, `answered`: the type of the body and an example of it."""
+    """`asked`, `answered`: the schema of the body and an example of it."""
     ask, sample_ask = asked
     reply, sample_reply = answered
     found = {
         "description": "Answers in the order of the inputs.",
-        "headers": _headers("X-Request-ID", "X-Variant", "X-Variant-Reason", "Server-Timing"),
-        "content": _json(ref[reply], example=msgspec.to_builtins(sample_reply)),
+        "headers": _headers(*headers),
+        "content": _json(reply, example=msgspec.to_builtins(sample_reply)),
     }
     refusals = {
-        str(status): _problem(ref[Problem], description, retry=status in (429, 503))
-        for status, description in _REFUSALS.items()
+        str(status): _problem(error, said, retry=status in (429, 503), media_type=errors_as)
+        for status, said in _REFUSALS.items()
     }
-    body = {"required": True, "content": _json(ref[ask], example=sample_ask)}
+    body = {"required": True, "content": _json(ask, example=sample_ask)}
     return {
         "post": {
             "operationId": operation,
@@ -290,12 +414,29 @@ def _post(
     }
 
 
-def _problem(schema: Any, description: str, *, retry: bool = False) -> dict[str, Any]:
+def _models(ref: dict[Any, Any]) -> dict[str, Any]:
+    """What is asked and answered depends on the variant's task."""
+    tokens = _list(_any(ref[TokenGroup], ref[TokenPiece]))
+    described = _post(
+        "models",
+        "The Hugging Face inference schema, for huggingface_hub's InferenceClient",
+        ref[Error],
+        asked=(_any(ref[TokenClassificationInput], ref[TextClassificationInput]), _HUB_ASK),
+        answered=(_any(tokens, _list(tokens), _list(_list(ref[LabelScore]))), _HUB_REPLY),
+        errors_as="application/json",
+    )
+    described["post"]["parameters"] = _in_path("variant")
+    return described
+
+
+def _problem(
+    schema: Any, description: str, *, retry: bool = False, media_type: str = _PROBLEM
+) -> dict[str, Any]:
     names = ("X-Request-ID", "Retry-After") if retry else ("X-Request-ID",)
     return {
         "description": description,
         "headers": _headers(*names),
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {media_type: {"schema": schema}},
     }
 
 
@@ -320,8 +461,7 @@ def _get(
         "responses": {"200": found},
     }
     if parameter:
-        in_path = {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
-        got["parameters"] = [in_path]
+        got["parameters"] = _in_path(parameter)
         got["responses"]["404"] = _problem(problem, "No variant of that name.")
     if problem:
         got["responses"]["503"] = _problem(problem, "The models are still loading.", retry=True)

@@ -1,19 +1,18 @@
 """
-What comes in and what goes out, as values; JSON to values with errors a caller can act on.
+What comes in and what goes out, as values.
 
 Knows nothing of HTTP, lanes or BentoML.
 """
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from models.errors import InvalidRequest, MalformedRequest, TooLarge
+from models.errors import TooLarge
 from models.spec import (
     Aggregation,
     ClassificationAnswer,
@@ -29,8 +28,9 @@ from models.spec import (
     Variant,
     Windows,
 )
+from service.forms import FieldError, FieldsInvalid, Form
 from service.generation import Generation
-from service.policy import Degrade, Near, Policy, Prefer, Rejected
+from service.policy import Near, Policy, Rejected
 
 # Told in the API's description; `texts_of` checks it, and says better what is wrong.
 _TEXT = Meta(
@@ -39,6 +39,8 @@ _TEXT = Meta(
 _TEXTS = Meta(description="At least one text.", extra_json_schema={"minItems": 1})
 _DEFAULTS = Options()
 _ONE = "give a variant or a policy, not both"
+
+Inputs: TypeAlias = Annotated[str, _TEXT] | Annotated[list[Annotated[str, _TEXT]], _TEXTS]
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +76,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters  how to answer; left out, as the defaults say
     """
 
-    inputs: Annotated[str, _TEXT] | Annotated[list[Annotated[str, _TEXT]], _TEXTS]
+    inputs: Inputs
     variant: str | None = None
     policy: Policy | None = None
     parameters: Parameters | None = None
@@ -112,6 +114,14 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     model: float
     total: float
 
+    @classmethod
+    def of_seconds(cls, *, queue: float, encode: float, model: float, total: float) -> Self:
+        return cls(queue=_ms(queue), encode=_ms(encode), model=_ms(model), total=_ms(total))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -138,13 +148,6 @@ class ClassificationReply(Reply, frozen=True, kw_only=True):
     __doc__ = Reply.__doc__
 
     results: list[ClassificationAnswer]
-
-
-class FieldError(msgspec.Struct, frozen=True):
-    """One thing wrong with the body; `pointer` is a JSON pointer (RFC 6901) to where."""
-
-    pointer: str
-    detail: str
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -265,15 +268,19 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     generations: list[Generation]
 
 
-class FieldsInvalid(InvalidRequest):
-    """`InvalidRequest` that says which fields, for `Problem.errors`."""
+def _elsewhere(task: Task) -> dict[str, str]:
+    """What a parameter of another task is told."""
+    known = ", ".join(PARAMETERS[task].__struct_fields__)
+    return {
+        name: f"{name} is a parameter of {other}; {task} knows {known}"
+        for other, kind in PARAMETERS.items()
+        for name in kind.__struct_fields__
+        if name not in PARAMETERS[task].__struct_fields__
+    }
 
-    def __init__(self, *errors: FieldError) -> None:
-        super().__init__("; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors))
-        self.errors = list(errors)
 
-
-_decoders = {task: msgspec.json.Decoder(kind) for task, kind in ASKS.items()}
+_SAID = {"/policy/language": "a language is its ISO 639-3 code, as hau"}
+_FORMS = {task: Form(kind, _elsewhere(task), _SAID) for task, kind in ASKS.items()}
 
 
 def read_ask(body: bytes, task: Task) -> Ask:
@@ -281,28 +288,12 @@ def read_ask(body: bytes, task: Task) -> Ask:
     Raises `MalformedRequest` for what is not JSON, `FieldsInvalid` for what is not an `Ask`: a
     parameter of another task too, which would be ignored in silence.
     """
-    try:
-        return _of_one(_decoders[task].decode(body))
-    except msgspec.ValidationError as error:
-        wrong = [_field_error(str(error), task)]
-        # An unknown field is often `inputs` misspelt: say both.
-        if str(error).startswith(_UNKNOWN) and _lacks_inputs(body):
-            wrong.append(FieldError("", "Object missing required field `inputs`"))
-        raise FieldsInvalid(*wrong) from None
-    except msgspec.DecodeError as error:
-        raise MalformedRequest(_malformed(body, str(error))) from None
-    except UnicodeDecodeError:
-        raise MalformedRequest("the body is not UTF-8") from None
-    except RecursionError:
-        raise MalformedRequest("the body is nested too deeply") from None
+    return _of_one(_FORMS[task].read(body))
 
 
 def convert_ask(value: object, task: Task) -> Ask:
     """As `read_ask`, from a value already read from JSON."""
-    try:
-        return _of_one(msgspec.convert(value, ASKS[task]))
-    except msgspec.ValidationError as error:
-        raise FieldsInvalid(_field_error(str(error), task)) from None
+    return _of_one(_FORMS[task].convert(value))
 
 
 def _of_one(ask: Ask) -> Ask:
@@ -344,84 +335,3 @@ def _has_surrogate(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-# Fewer bytes follow than the other half of the pair would take, and it has not begun.
-_HALF_AT_END = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u).{2,5}\Z", re.DOTALL)
-
-
-def _malformed(body: bytes, message: str) -> str:
-    """What is not JSON, where msgspec's own message would lead astray."""
-    if not body.strip():
-        return "the body is empty"
-    if "surrogate" in message or ("truncated" in message and _HALF_AT_END.search(body[-11:])):
-        return "a \\u escape in the body is half of a surrogate pair and its other half is missing"
-    return f"the body is not JSON: {_safe(message)}"
-
-
-_AT = re.compile(r" - at `\$([^`]*)`$")
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
-_UNKNOWN = "Object contains unknown field"
-_CHOICES = {
-    "/parameters/aggregation": ", ".join(Aggregation),
-    "/parameters/offset_unit": ", ".join(OffsetUnit),
-    "/policy/prefer": ", ".join(Prefer),
-    "/policy/degrade": ", ".join(Degrade),
-}
-
-
-def _field_error(message: str, task: Task) -> FieldError:
-    """
-    msgspec's message as a pointer and a detail that repeats nothing the caller wrote.
-
-    "Expected `str`, got `int` - at `$.inputs[1]`"  ->  ("/inputs/1", "Expected `str`, got `int`")
-    """
-    if message.startswith(_UNKNOWN):
-        return _unknown_field(message, task)
-    found = _AT.search(message)
-    steps = _STEP.finditer(found[1]) if found else ()
-    pointer = "".join(f"/{step[1] or step[2] or '-'}" for step in steps)
-    detail = message[: found.start()] if found else message
-    if pointer in _CHOICES and detail.startswith("Invalid enum value"):
-        return FieldError(pointer, f"it is one of {_CHOICES[pointer]}")
-    if pointer == "/policy/language":
-        return FieldError(pointer, "a language is its ISO 639-3 code, as hau")
-    return FieldError(pointer, _safe(detail))
-
-
-def _unknown_field(message: str, task: Task) -> FieldError:
-    """A caller's text may be the field's name: only another task's parameter is called by it."""
-    if message.endswith(" - at `$.policy`"):
-        return FieldError("/policy", f"unknown field; known are {_names(Policy)}")
-    if not message.endswith(" - at `$.parameters`"):
-        return FieldError("", f"unknown field; known are {_names(ASKS[task])}")
-    known = _names(PARAMETERS[task])
-    for other, kind in PARAMETERS.items():
-        for name in kind.__struct_fields__:
-            if message.startswith(f"{_UNKNOWN} `{name}` "):
-                detail = f"{name} is a parameter of {other}; {task} knows {known}"
-                return FieldError(f"/parameters/{name}", detail)
-    return FieldError("/parameters", f"unknown field; known are {known}")
-
-
-class _Inputs(msgspec.Struct):
-    inputs: msgspec.Raw
-
-
-def _lacks_inputs(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=_Inputs)
-    except msgspec.ValidationError:
-        return True
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # beyond the unknown field
-        return False
-    return False
-
-
-def _names(kind: type[msgspec.Struct]) -> str:
-    return ", ".join(kind.__struct_fields__)
-
-
-def _safe(message: str) -> str:
-    """msgspec quotes an enum's value; a caller's text may sit there."""
-    return re.sub(r"'[^']*'", "…", message)

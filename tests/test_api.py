@@ -106,6 +106,15 @@ def test_parameters_shape_the_answer(client: TestClient) -> None:
     assert utf16["results"][0]["entities"][0]["start"] == 3
 
 
+def test_a_piece_says_its_number_and_its_spelling(client: TestClient) -> None:
+    parameters = {"aggregation": "none", "offset_unit": "utf16"}
+    reply = ask(client, "/v1/ner", inputs="ya je Kano", parameters=parameters)
+    [piece] = reply["results"][0]["entities"]
+    assert (piece["label"], piece["index"], piece["piece"]) == ("B-LOC", 3, "▁Kano")
+    [entity] = ask(client, "/v1/ner", inputs="ya je Kano")["results"][0]["entities"]
+    assert entity.keys() == {"label", "start", "end", "text", "score"}
+
+
 def test_null_means_left_out(client: TestClient) -> None:
     given = ask(client, "/v1/ner", inputs="Kano", variant=None, parameters=None)
     assert given["results"] == ask(client, "/v1/ner", inputs="Kano")["results"]
@@ -255,7 +264,9 @@ def test_a_parameter_of_the_other_task_is_refused(
 def test_the_parameters_of_the_tasks_are_the_options_of_an_answer() -> None:
     shared = set(Parameters.__struct_fields__)
     own = [set(kind.__struct_fields__) - shared for kind in PARAMETERS.values()]
-    assert sorted([*shared, *own[0], *own[1]]) == sorted(Options.__struct_fields__)
+    # Of Hugging Face's wire alone; tests/test_huggingface.py asks for them.
+    elsewhere = ["ignore", "squash"]
+    assert sorted([*shared, *own[0], *own[1], *elsewhere]) == sorted(Options.__struct_fields__)
     assert all(kind().options() == Options() for kind in PARAMETERS.values())
 
 

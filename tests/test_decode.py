@@ -20,7 +20,7 @@ from models.catalog import open_variant
 from models.decode import entities, label_scores, merge, sigmoid, softmax
 from models.encode import BLANK, Encoded, Encoder, Window, window_starts
 from models.pipeline import Pipeline
-from models.spec import Aggregation, OffsetUnit, Options, Windows
+from models.spec import Aggregation, OffsetUnit, Options, Squash, Windows
 from tests.tiny import NER_LABELS, NER_WORDS, tokenizer
 from tests.tiny_torch import write_torch_variant
 
@@ -97,6 +97,24 @@ def test_an_inside_after_nothing_of_its_kind_begins_an_entity(tags, expected, ho
 def test_without_aggregation_each_piece_keeps_its_full_label():
     found = tagged("O B-PER I-PER O", Options(aggregation=Aggregation.NONE))
     assert found == ["B-PER:b", "I-PER:c"]
+
+
+def test_what_is_ignored_is_a_kind_or_a_label_of_one_piece():
+    def ignoring(how: Aggregation, *labels: str) -> list[str]:
+        return tagged("O B-PER I-PER O", Options(aggregation=how, ignore=frozenset(labels)))
+
+    assert ignoring(Aggregation.FIRST) == ["O:a", "PER:bc", "O:d"]
+    assert ignoring(Aggregation.FIRST, "PER", "B-PER") == ["O:a", "O:d"]
+    assert ignoring(Aggregation.NONE, "PER", "B-PER") == ["O:a", "I-PER:c", "O:d"]
+
+
+def test_only_a_piece_alone_says_its_number_and_spelling():
+    encoded, logits = encoded_pieces("abc"), logits_of("O B-PER I-PER", NER_LABELS)
+    alone = Options(aggregation=Aggregation.NONE)
+    found = entities(encoded, logits, NER_LABELS, alone, ["▁a", "▁b", "c"])
+    assert [(each.index, each.piece) for each in found] == [(2, "▁b"), (3, "c")]
+    [group] = entities(encoded, logits, NER_LABELS, Options(), ["▁a", "▁b", "c"])
+    assert (group.index, group.piece) == (None, None)
 
 
 def test_labels_without_a_prefix_join_their_neighbours():
@@ -275,6 +293,14 @@ def test_many_labels_may_hold_at_once():
         ("a", 0.982),
         ("b", 0.881),
     ]
+
+
+def test_labels_are_scored_as_asked():
+    logits = [[-2.0, -1.0, -3.0], [0.0, -1.0, -1.0]]
+    assert ranked(logits, Options(squash=Squash.NONE)) == [("a", -1.0), ("b", -1.0), ("c", -2.0)]
+    sure = Options(squash=Squash.SOFTMAX, min_score=0.5)
+    assert ranked(logits, sure, many=True) == ranked(logits, Options(min_score=0.5))
+    assert ranked(logits, Options(squash=Squash.SIGMOID)) == ranked(logits, Options(), many=True)
 
 
 def test_no_label_is_sure_enough():

@@ -20,11 +20,12 @@ from service.edge import (
     Outcome,
     Post,
     check_content,
+    error_alone,
     read_body,
     refused,
     request_id_of,
 )
-from service.schemas import FieldError, FieldsInvalid
+from service.forms import FieldError, FieldsInvalid
 
 
 def chunks(*parts: bytes) -> list[Message]:
@@ -207,6 +208,18 @@ def test_an_answer_repeats_the_request_id() -> None:
     assert (b"x-request-id", b"mine") in start["headers"]
     assert (b"content-length", b"5") in start["headers"]
     assert body["body"] == b"hello"
+
+
+def test_a_surface_may_retell_its_problems_but_not_their_headers() -> None:
+    async def full(body: bytes, caller: Caller) -> Outcome:
+        raise Overloaded("2 windows are waiting", retry_after_s=2.5)
+
+    post = Post(full, task="ner", max_body=10, deadline_s=5, retold=error_alone)
+    start, body = posted(post, [], chunks(b"hello"))
+    assert start["status"] == 429
+    assert (b"retry-after", b"3") in start["headers"]
+    assert (b"content-type", b"application/json") in start["headers"]
+    assert msgspec.json.decode(body["body"]) == {"error": "2 windows are waiting"}
 
 
 def test_no_answer_within_the_deadline_is_a_504() -> None:

@@ -96,7 +96,7 @@ def test_every_operation_has_its_own_id() -> None:
 def test_every_route_is_described() -> None:
     settings = Settings()
     app = build(Answers(Lanes(settings), settings))
-    routes = {route.path for route in app.routes if isinstance(route, Route)}
+    routes = {route.path_format for route in app.routes if isinstance(route, Route)}
     assert routes - {"/", "/docs", "/openapi.json"} == DOCUMENT["paths"].keys()
 
 
@@ -109,7 +109,7 @@ def test_every_example_fits_its_schema() -> None:
                 if "example" in content:
                     valid(content["example"], content["schema"])
                     seen += 1
-    assert seen == 4
+    assert seen == 8
     for example in DOCUMENT["components"]["schemas"]["Problem"]["examples"]:
         valid(example, {"$ref": "#/components/schemas/Problem"})
 
@@ -119,13 +119,58 @@ def test_the_examples_are_what_the_embedded_variants_answer(
     embedded: TestClient, path: str
 ) -> None:
     """A new variant may answer otherwise: then the example, docs/api.md and the README follow."""
-    post = DOCUMENT["paths"][path]["post"]
-    asked = post["requestBody"]["content"]["application/json"]["example"]
-    shown = post["responses"]["200"]["content"]["application/json"]["example"]
+    asked, shown, schema = exemplified(path)
     said = embedded.post(path, json=asked).json()
+    valid(said, schema)
     assert said["variant"] == shown["variant"]
-    assert unscored(said["results"]) == unscored(shown["results"])
-    assert scores(said["results"]) == pytest.approx(scores(shown["results"]), abs=SCORE_TOLERANCE)
+    near(said["results"], shown["results"])
+
+
+def test_the_example_of_a_comparison_is_what_the_embedded_variants_answer(
+    embedded: TestClient,
+) -> None:
+    asked, shown, schema = exemplified("/v1/compare")
+    said = embedded.post("/v1/compare", json=asked).json()
+    valid(said, schema)
+    assert [each["agreement"] for each in said["variants"]] == [
+        each["agreement"] for each in shown["variants"]
+    ]
+    [one], [other] = said["results"], shown["results"]
+    assert one["answers"].keys() == other["answers"].keys()
+    for name, answer in other["answers"].items():
+        near([one["answers"][name]], [answer])
+    for stretch, expected in zip(one["disagreements"], other["disagreements"], strict=True):
+        assert (stretch["start"], stretch["end"]) == (expected["start"], expected["end"])
+
+
+def test_the_example_of_a_model_is_what_the_embedded_variant_answers(embedded: TestClient) -> None:
+    asked, shown, schema = exemplified("/models/{variant}")
+    said = embedded.post("/models/ner-int8", json=asked).json()
+    near([{"entities": said}], [{"entities": shown}])
+    bodies = (
+        ("ner-int8", {"inputs": ["Kano", "Abuja"], "parameters": {"aggregation_strategy": "none"}}),
+        ("news-int8", {"inputs": "kwallo"}),
+        ("news-int8", {"inputs": ["kwallo"], "parameters": {"top_k": 1}}),
+        ("ner-int8", asked),
+    )
+    for variant, body in bodies:
+        valid(embedded.post(f"/models/{variant}", json=body).json(), schema)
+    refused = embedded.post("/models/ner-large", json=asked)
+    responses = DOCUMENT["paths"]["/models/{variant}"]["post"]["responses"]
+    valid(refused.json(), responses["404"]["content"]["application/json"]["schema"])
+
+
+def exemplified(path: str) -> tuple[Any, Any, dict[str, Any]]:
+    """What is asked in the example of a path, what is answered, and the answer's schema."""
+    post = DOCUMENT["paths"][path]["post"]
+    answered = post["responses"]["200"]["content"]["application/json"]
+    asked = post["requestBody"]["content"]["application/json"]["example"]
+    return asked, answered["example"], answered["schema"]
+
+
+def near(said: list[dict[str, Any]], shown: list[dict[str, Any]]) -> None:
+    assert unscored(said) == unscored(shown)
+    assert scores(said) == pytest.approx(scores(shown), abs=SCORE_TOLERANCE)
 
 
 def found(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -142,7 +187,7 @@ def scores(results: list[dict[str, Any]]) -> list[float]:
 
 
 def test_every_refusal_is_described_as_a_problem() -> None:
-    for path in ("/v1/ner", "/v1/classify"):
+    for path in ("/v1/ner", "/v1/classify", "/v1/compare", "/models/{variant}"):
         responses = DOCUMENT["paths"][path]["post"]["responses"]
         assert responses.keys() == {
             "200", "400", "404", "409", "413", "415", "422", "429", "500", "503", "504"
