@@ -20,8 +20,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
 from models.errors import KadogoError, NotReady, Overloaded
-from models.spec import Task
+from models.spec import Options, Task
 from service import huggingface, metrics, openapi
+from service.changes import Changes
 from service.edge import (
     JSON,
     Caller,
@@ -48,6 +49,7 @@ from service.schemas import (
     texts_of,
 )
 from service.settings import Settings
+from service.shadow import Shadows
 from service.side_by_side import SideBySide
 
 PATHS = {Task.NER: "/v1/ner", Task.CLASSIFICATION: "/v1/classify"}
@@ -74,6 +76,8 @@ class Answers:
 
     def __init__(self, lanes: Lanes, settings: Settings) -> None:
         self.lanes = lanes
+        self.changes = Changes(lanes)
+        self.shadows = Shadows(self.changes.judge)
         self.deadline_s = settings.deadline_ms / 1000
         self._settings = settings
 
@@ -81,6 +85,15 @@ class Answers:
         """The answer to `ask`. Raises a `KadogoError`, or `CallerLeft`."""
         settings = self._settings
         texts = texts_of(ask, max_inputs=settings.max_inputs, max_text=settings.max_text)
+        lane, decision, answered = await self._answered(task, ask, texts, caller)
+        caller.again = decision.again
+        self._shadow(decision, lane, texts, ask.options, answered)
+        return _reply(lane, decision, answered, perf_counter() - caller.started)
+
+    async def _answered(
+        self, task: Task, ask: Ask, texts: list[str], caller: Caller
+    ) -> tuple[Lane, Decision, Answered]:
+        """By whom it is decided, or by who is below where a queue is full."""
         asked = Asked(
             task=task,
             variant=ask.variant,
@@ -110,8 +123,22 @@ class Answers:
                     raise
                 lane = smaller
             else:
-                caller.again = decision.again
-                return _reply(lane, decision, answered, perf_counter() - caller.started)
+                return lane, decision, answered
+
+    def _shadow(
+        self, decision: Decision, lane: Lane, texts: list[str], options: Options, given: Answered
+    ) -> None:
+        """Who reads along, where the decision says so, is compared with who answered."""
+        if decision.shadow is None or decision.shadow.name == lane.variant.name:
+            return
+        reader = self.lanes.lane(decision.shadow.name)
+        if reader is None:  # unloaded meanwhile
+            return
+        trial = self.lanes.trial(decision.trial) if decision.trial else None
+        on_trial = (decision.trial, trial) if decision.trial and trial else None
+        self.shadows.begin(
+            reader, texts, options, given=given, by=lane.variant.name, trial=on_trial
+        )
 
     async def outcome(
         self,

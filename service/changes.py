@@ -63,11 +63,12 @@ class Changes:
 
         Raises `BadRoutes` and what `_make` raises.
         """
-        return await self._make(
-            lambda content: msgspec.structs.replace(content, routes=text, verdicts={}),
-            who=who,
-            what="routes",
-        )
+
+        def routed(content: Content) -> Content:
+            times = content.routed + 1
+            return msgspec.structs.replace(content, routes=text, routed=times, verdicts={})
+
+        return await self._make(routed, who=who, what="routes")
 
     async def load(self, name: str, *, who: str) -> Generation:
         """

@@ -42,6 +42,7 @@ class Content(Value, frozen=True, kw_only=True):
     All that can be changed at run time.
 
     routes    as TOML; None: as the settings say
+    routed    how often they were changed: trials begin anew with each
     unloaded  names of variants that are not to serve
     loads     of variants that were loaded after the start, by name
     verdicts  of trials that ended, by the name of the route
@@ -49,6 +50,7 @@ class Content(Value, frozen=True, kw_only=True):
     """
 
     routes: str | None = None
+    routed: int = 0
     unloaded: tuple[str, ...] = ()
     loads: dict[str, Load] = msgspec.field(default_factory=dict)
     verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)

@@ -24,7 +24,7 @@ from models.errors import BrokenVariant, KadogoError, NotReady, Quarantined, Unk
 from models.pipeline import Pipeline
 from models.runtime import SessionOptions
 from models.spec import Variant
-from service import metrics, route, routes
+from service import metrics, route, routes, shared
 from service.batch import Limits
 from service.fair import Priority
 from service.generation import Content, Generation, Generations, Load
@@ -32,9 +32,10 @@ from service.ladder import Standing, moved
 from service.lane import Lane
 from service.policy import Decision, Estimate, degraded
 from service.pool import Pool
-from service.routes import Ladder, Routes
+from service.routes import Canary, Ladder, Routes
 from service.schemas import State, Status, VariantDetail, VariantStatus, VariantSummary
 from service.settings import Settings
+from service.trial import Trial
 
 logger = logging.getLogger("kadogo")
 
@@ -83,6 +84,7 @@ class Lanes:
         self.generations: Generations | None = None
         self._now = Served()
         self._standing = Standing()
+        self._trials: dict[str, Trial] = {}
         self._prepared: dict[str, Pipeline] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
@@ -151,6 +153,10 @@ class Lanes:
         """The decision so many rungs down the ladder, or as many as there are; counted."""
         metrics.degraded(variant=decision.variant.name, reason=kind)
         return degraded(decision, rungs, why)
+
+    def trial(self, route: str) -> Trial | None:
+        """The trial that goes on on that route."""
+        return self._trials.get(route)
 
     def named(self, name: str) -> Lane:
         """
@@ -386,7 +392,20 @@ class Lanes:
         )
         before, self._now = self._now, replace(served, table=table, ladder=chosen.ladder)
         self._standing = Standing()
+        self._trials = {
+            each.name: self._trial(each.name, each.canary, content)
+            for each in chosen.route
+            if each.canary and each.name not in content.verdicts
+        }
         self._show(before)
+
+    def _trial(self, route: str, canary: Canary, content: Content) -> Trial:
+        """The one that goes on, whatever else has changed; a new one where the routes have."""
+        name = f"trial-{content.routed}-{route}"
+        going = self._trials.get(route)
+        if going and going.name == name and going.canary == canary:
+            return going
+        return Trial(name, canary, shared.of_this_server(name))
 
     def _routes(self, content: Content, manifests: Mapping[str, Variant]) -> Routes:
         tasks = {name: variant.task for name, variant in manifests.items()}

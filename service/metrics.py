@@ -8,6 +8,7 @@ in several. Labels are task, variant, status class and reason: never a text, a p
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,9 @@ SECONDS = (
 )  # fmt: skip
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+DIFFERENCES = (
+    -1.0, -0.3, -0.1, -0.03, -0.01, -0.003, -0.001, 0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0,
+)  # fmt: skip
 RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 REQUEST = Histogram(
@@ -74,6 +78,22 @@ DEGRADED = Counter(
     "kadogo_degraded_total",
     "Requests answered by a smaller variant that satisfies their policy too, by who would have.",
     ["variant", "reason"],
+)
+SHADOW_SAID = Counter(
+    "kadogo_shadow_said_total",
+    "What two answers to a text say, entities or best labels: said by both, or by one alone.",
+    ["variant", "shadow", "by"],
+)
+SHADOW_DIFFERENCE = Histogram(
+    "kadogo_shadow_difference_seconds",
+    "Time in the model of a shadow minus that of the variant which answered.",
+    ["variant", "shadow"],
+    buckets=DIFFERENCES,
+)
+SHADOW_LOST = Counter(
+    "kadogo_shadow_lost_total",
+    "Requests a shadow was to read along and did not.",
+    ["variant", "shadow", "reason"],
 )
 DROPPED = Counter(
     "kadogo_dropped_total", "Windows not run because nobody waited any more.", ["variant", "reason"]
@@ -130,6 +150,17 @@ def requested(*, task: str, variant: str, status: int, seconds: float) -> None:
 def rejected(reason: str) -> None:
     """A request got no result."""
     _rejections(reason).inc()
+
+
+def shadowed(*, variant: str, shadow: str, said: Mapping[str, int], seconds: float) -> None:
+    """A shadow read along: how much was said by `both`, the `variant` and the `shadow` alone."""
+    for by, count in said.items():
+        SHADOW_SAID.labels(variant, shadow, by).inc(count)
+    SHADOW_DIFFERENCE.labels(variant, shadow).observe(seconds)
+
+
+def shadow_lost(*, variant: str, shadow: str, reason: str) -> None:
+    SHADOW_LOST.labels(variant, shadow, reason).inc()
 
 
 def degraded(*, variant: str, reason: str) -> None:

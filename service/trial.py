@@ -19,10 +19,12 @@ WIDTH = len(Seen._fields)
 
 class Trial:
     """
+    name  of this trial and no other
     file  that all workers share; None: of this process alone
     """
 
-    def __init__(self, canary: Canary, file: Path | None) -> None:
+    def __init__(self, name: str, canary: Canary, file: Path | None) -> None:
+        self.name = name
         self.canary = canary
         self._rows = Rows(file, rows=2, width=WIDTH)
         self._alpha = canary.alpha / 2  # one of two questions each

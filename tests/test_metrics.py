@@ -28,6 +28,9 @@ OURS = {
     "kadogo_rejections",
     "kadogo_dropped",
     "kadogo_degraded",
+    "kadogo_shadow_said",
+    "kadogo_shadow_difference_seconds",
+    "kadogo_shadow_lost",
     "kadogo_texts",
     "kadogo_tokens",
     "kadogo_variant_info",
@@ -55,7 +58,18 @@ def test_names_and_helps_are_as_promtool_asks() -> None:
 
 def test_labels_are_few_and_never_of_a_caller() -> None:
     labels = {label for each in families() for sample in each.samples for label in sample.labels}
-    allowed = {"task", "variant", "status_class", "reason", "le", "digest", "runtime", "state"}
+    allowed = {
+        "task",
+        "variant",
+        "status_class",
+        "reason",
+        "le",
+        "digest",
+        "runtime",
+        "state",
+        "shadow",
+        "by",
+    }
     assert labels <= allowed
 
 

@@ -15,7 +15,7 @@ CANARY = Canary(variant="ner-tiny", max_disagreement=0.1)
 
 def ended(canary: Canary, *, differs: float, slower: float, seed: int, most: int) -> Verdict | None:
     """What becomes of a canary whose answers differ so often and that is so often slower."""
-    draw, trial = random.Random(seed), Trial(canary, None)
+    draw, trial = random.Random(seed), Trial("one", canary, None)
     for _ in range(most):
         found = trial.compare(
             disagreement=float(draw.random() < differs),
@@ -59,7 +59,7 @@ def test_without_comparisons_there_is_no_verdict() -> None:
 
 
 def test_workers_count_together(tmp_path: Path) -> None:
-    one, other = (Trial(CANARY, tmp_path / "trial") for _ in range(2))
+    one, other = (Trial("one", CANARY, tmp_path / "trial") for _ in range(2))
     for trial in (one, other, other):
         trial.compare(disagreement=0.5, slowdown=2.0)
     assert one.seen() == other.seen()
