@@ -4,10 +4,14 @@ The tree of everything raised on purpose; each class carries the HTTP status it 
 * KadogoError
   x RequestError              the caller can fix it
     - MalformedRequest        400
+    - Unauthorized            401
+    - Forbidden               403
     - UnknownVariant          404
+    - SlowBody                408
     - TooLarge                413
     - UnsupportedContent      415
     - InvalidRequest          422
+    - RateLimited             429
   x ServiceError              we must fix it, or the caller waits
     - Overloaded              429
     - BadSetting              500
@@ -42,11 +46,32 @@ class MalformedRequest(RequestError):
     title = "Malformed request"
 
 
+class Unauthorized(RequestError):
+    """No key came with the request, or none of ours."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """The key is ours and may not do this."""
+
+    status = 403
+    title = "Forbidden"
+
+
 class UnknownVariant(RequestError):
     """No variant of that name serves this task."""
 
     status = 404
     title = "Unknown variant"
+
+
+class SlowBody(RequestError):
+    """The body was still coming when its time was over."""
+
+    status = 408
+    title = "Request timeout"
 
 
 class TooLarge(RequestError):
@@ -68,6 +93,17 @@ class InvalidRequest(RequestError):
 
     status = 422
     title = "Invalid request"
+
+
+class RateLimited(RequestError):
+    """The key has spent its requests. `retry_after_s`: until it may send the next."""
+
+    status = 429
+    title = "Rate limited"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ServiceError(KadogoError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,9 +24,9 @@ ZOO = ROOT / "models" / "zoo"
 ELSEWHERE = frozenset({"KADOGO_DATA", "KADOGO_TEST_DATA"})
 
 
-def _kind(read: Callable[[str], Any], allowed: str) -> dict[str, Any]:
-    """How a setting is read, and how its values are described to people."""
-    return {"read": read, "allowed": allowed}
+def _kind(read: Callable[[str], Any], allowed: str, *, shown: bool = True) -> dict[str, Any]:
+    """How a setting is read, how its values are described, and whether a bad one may be shown."""
+    return {"read": read, "allowed": allowed, "shown": shown}
 
 
 def _whole(least: int) -> dict[str, Any]:
@@ -45,8 +46,34 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _some_seconds(text: str) -> float:
+    value = _seconds(text)
+    if value < 0.1:
+        raise ValueError
+    return value
+
+
 def _switch(text: str) -> bool:
     return {"on": True, "off": False}[text.lower()]
+
+
+def _file(text: str) -> Path:
+    """An existing file; a relative one is meant from the project's root."""
+    file = ROOT / text
+    if not file.is_file():
+        raise ValueError
+    return file
+
+
+_ORIGIN = re.compile(r"https?://[^\s/?#@,*]+")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """Origins as browsers send them, or * for every one."""
+    origins = tuple(origin.strip() for origin in text.split(","))
+    if origins != ("*",) and not all(map(_ORIGIN.fullmatch, origins)):
+        raise ValueError
+    return origins
 
 
 def _folder(text: str) -> Path:
@@ -116,6 +143,10 @@ class Settings:
     max_text                    characters in one text
     max_body                    bytes of one request body
     deadline_ms                 longest a request may take
+    body_s                      longest its body may take to come
+    keys                        file of API keys; None: nobody is asked for one
+    auth                        None: a server that others can reach needs keys; off: it does not
+    cors_origins                whose pages may ask from a browser, beside the server's own
     queue_texts, queue_tokens   windows, and their tokens, that may wait for one variant
     batch_items, batch_tokens   windows, and tokens with padding, of one model run
     drain_s                     seconds between "not ready" and closing the door at SIGTERM
@@ -141,6 +172,17 @@ class Settings:
     max_text: int = field(default=100_000, metadata=_whole(1))
     max_body: int = field(default=8 << 20, metadata=_whole(1))
     deadline_ms: int = field(default=30_000, metadata=_whole(1))
+    body_s: float = field(default=10.0, metadata=_kind(_some_seconds, "seconds, 0.1 to 3600"))
+    keys: Path | None = field(
+        default=None,
+        # Somebody may have given the key itself.
+        metadata=_kind(_file, "an existing file, absolute or from the root", shown=False),
+    )
+    auth: bool | None = field(default=None, metadata=_kind(_switch, "on or off"))
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_kind(_origins, "origins such as https://a.example,https://b.example, or *"),
+    )
     queue_texts: int = field(default=2048, metadata=_whole(1))
     queue_tokens: int = field(default=262_144, metadata=_whole(1))
     batch_items: int = field(default=32, metadata=_whole(1))
@@ -169,8 +211,9 @@ class Settings:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    own = [each.removeprefix(PREFIX) for each in known]  # what all share makes none alike
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), own, n=1)
+    hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {', '.join(known)}"
     return f"there is no setting {name}; {hint}"
 
 
@@ -178,4 +221,5 @@ def _value(name: str, text: str, kind: Mapping[str, Any]) -> Any:
     try:
         return kind["read"](text)
     except (ValueError, KeyError):
-        raise BadSetting(f"{name}={text!r} will not do; give {kind['allowed']}") from None
+        given = f"{name}={text!r}" if kind["shown"] else name
+        raise BadSetting(f"{given} will not do; give {kind['allowed']}") from None

@@ -30,6 +30,10 @@ def test_every_setting_is_read_from_its_variable(tmp_path: Path) -> None:
         "KADOGO_MAX_TEXT": "2",
         "KADOGO_MAX_BODY": "3",
         "KADOGO_DEADLINE_MS": "4",
+        "KADOGO_BODY_S": "4.5",
+        "KADOGO_KEYS": "LICENSE",
+        "KADOGO_AUTH": "on",
+        "KADOGO_CORS_ORIGINS": "https://a.example, http://localhost:8000",
         "KADOGO_QUEUE_TEXTS": "5",
         "KADOGO_QUEUE_TOKENS": "6",
         "KADOGO_BATCH_ITEMS": "7",
@@ -41,6 +45,8 @@ def test_every_setting_is_read_from_its_variable(tmp_path: Path) -> None:
     assert same == []
     assert settings.catalog == tmp_path
     assert settings.drain_s == 0.5
+    assert settings.keys == ROOT / "LICENSE" and settings.auth is True
+    assert settings.cors_origins == ("https://a.example", "http://localhost:8000")
 
 
 def test_a_misspelt_name_is_refused_with_the_likely_one() -> None:
@@ -64,7 +70,14 @@ def test_names_of_the_rest_of_the_project_pass() -> None:
         ("KADOGO_MAX_BODY", "8 MiB", "a whole number"),
         ("KADOGO_DRAIN_S", "-1", "seconds, 0 to 3600"),
         ("KADOGO_DRAIN_S", "nan", "seconds, 0 to 3600"),
+        ("KADOGO_BODY_S", "0", "seconds, 0.1 to 3600"),
         ("KADOGO_FAST_PATH", "maybe", "on or off"),
+        ("KADOGO_AUTH", "none", "on or off"),
+        ("KADOGO_KEYS", "no/such/file", "an existing file"),
+        ("KADOGO_KEYS", "models", "an existing file"),
+        ("KADOGO_CORS_ORIGINS", "a.example", "origins such as https://a.example"),
+        ("KADOGO_CORS_ORIGINS", "https://a.example/", "origins such as https://a.example"),
+        ("KADOGO_CORS_ORIGINS", "https://a.example,*", "or *"),
         ("KADOGO_PROVIDER", "gpu", "CPUExecutionProvider"),
         ("KADOGO_CATALOG", "no/such/folder", "an existing folder"),
     ],
@@ -74,6 +87,16 @@ def test_a_bad_value_is_refused_with_what_would_do(name: str, value: str, allowe
         Settings.from_env({name: value})
     assert name in str(error.value)
     assert allowed in str(error.value)
+
+
+def test_what_may_be_a_token_is_not_repeated() -> None:
+    with pytest.raises(BadSetting) as error:
+        Settings.from_env({"KADOGO_KEYS": "SECRET"})
+    assert "SECRET" not in str(error.value)
+
+
+def test_every_origin_may_be_allowed() -> None:
+    assert Settings.from_env({"KADOGO_CORS_ORIGINS": "*"}).cors_origins == ("*",)
 
 
 def test_an_empty_value_means_the_default() -> None:
