@@ -157,7 +157,13 @@ class Answers:
         async def answer(body: bytes, caller: Caller) -> Outcome:
             return await self.outcome(task, read_ask(body, task), caller)
 
-        return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
+        return Post(
+            answer,
+            task=task,
+            max_body=self._settings.max_body,
+            deadline_s=self.deadline_s,
+            body_s=self._settings.body_s,
+        )
 
     def others(self) -> list[BaseRoute]:
         """The answers in other shapes: Hugging Face's, and several variants' side by side."""

@@ -12,7 +12,8 @@ import math
 import re
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ from models.errors import (
     KadogoError,
     NotReady,
     Overloaded,
+    RateLimited,
+    RequestError,
+    SlowBody,
     TooLarge,
     UnsupportedContent,
 )
@@ -48,6 +52,9 @@ PROBLEM = b"application/problem+json"
 CALLER_LEFT = 499
 # What a caller of a server that is starting or stopping is told to wait.
 NOT_READY_RETRY_S = 1.0
+
+# The name of the key that the request at hand came with, where keys are asked for: `guard.py`.
+KEY: ContextVar[str | None] = ContextVar("kadogo_key", default=None)
 
 # Nobody waits for a shadow: no caller may ask for one.
 _PRIORITIES = {b"interactive": Priority.INTERACTIVE, b"batch": Priority.BATCH}
@@ -93,7 +100,7 @@ class Caller:
         self.variant: str | None = None
         self.timeout_s = timeout_s
         self.priority = Priority.INTERACTIVE
-        self.key: str | None = None
+        self.key = KEY.get()
         self.again: str | None = None
         self._receive = receive
         self._headers = headers
@@ -160,12 +167,14 @@ class Post:
         task: str,
         max_body: int,
         deadline_s: float,
+        body_s: float,
         retold: Callable[[Outcome], Outcome] | None = None,
     ) -> None:
         self._answer = answer
         self._task = task
         self._max_body = max_body
         self._deadline_s = deadline_s
+        self._body_s = body_s
         self._retold = retold
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +186,7 @@ class Post:
             status = outcome.status
             if self._retold and status >= 400:
                 outcome = self._retold(outcome)
-            await _send(send, outcome, caller.request_id)
+            await deliver(send, outcome, caller.request_id)
         except CallerLeft:
             metrics.rejected("caller_left")
         finally:
@@ -189,7 +198,7 @@ class Post:
             raise InvalidRequest("a query string is not read here; send all of it in the body")
         caller.read()
         async with asyncio.timeout(caller.timeout_s):
-            body = await read_body(receive, self._max_body)
+            body = await read_in_time(receive, self._max_body, self._body_s)
             return await self._answer(body, caller)
 
 
@@ -216,7 +225,8 @@ def requested(task: str, caller: Caller, status: int) -> None:
     )
 
 
-async def _send(send: Send, outcome: Outcome, request_id: bytes) -> None:
+async def deliver(send: Send, outcome: Outcome, request_id: bytes) -> None:
+    """Send it, without a response object between."""
     headers = [
         (b"content-length", b"%d" % len(outcome.body)),
         (b"x-request-id", request_id),
@@ -272,6 +282,17 @@ async def read_body(receive: Receive, max_body: int) -> bytes:
             return b"".join(parts) if len(parts) > 1 else part
 
 
+async def read_in_time(receive: Receive, max_body: int, body_s: float) -> bytes:
+    """As `read_body`; raises `SlowBody` where the body is not whole within so many seconds."""
+    try:
+        async with asyncio.timeout(body_s):
+            return await read_body(receive, max_body)
+    except TimeoutError:
+        raise SlowBody(
+            f"the body was not all here within {body_s:g} s; send it faster, or less of it"
+        ) from None
+
+
 def _too_large(max_body: int) -> TooLarge:
     return TooLarge(f"the body is larger than {max_body} bytes; send fewer or shorter texts")
 
@@ -304,6 +325,8 @@ def problem_of(error: Exception, request_id: bytes, variant: str | None = None) 
         errors=error.errors if isinstance(error, FieldsInvalid) else None,
         nearest=error.nearest if isinstance(error, Unsatisfied) else None,
     )
+    if isinstance(error, SlowBody):  # what is still to come must not keep the connection
+        outcome.headers.append((b"connection", b"close"))
     if wait_s is not None:
         outcome.headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
     return outcome
@@ -340,7 +363,7 @@ def _of_starlette(error: HTTPException, reason: str, request_id: bytes) -> Outco
 
 def _wait_s(error: KadogoError) -> float | None:
     """Seconds after which it is worth asking again, where we know."""
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | RateLimited):
         return error.retry_after_s
     return NOT_READY_RETRY_S if isinstance(error, NotReady) else None
 
@@ -378,11 +401,19 @@ def as_response(outcome: Outcome, request_id: bytes) -> Response:
 
 
 class BoundedBody:
-    """ASGI middleware: a body BentoML reads for us is bounded as on our own routes."""
+    """
+    ASGI middleware: a body that BentoML reads for us is bounded as on our own routes.
 
-    def __init__(self, app: ASGIApp, *, max_body: int) -> None:
+    Under the paths in `json` nothing but JSON passes: BentoML would read forms, and unpickle.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, body_s: float, json: Container[str] = ()
+    ) -> None:
         self._app = app
         self._max_body = max_body
+        self._body_s = body_s
+        self._json = json
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -390,9 +421,11 @@ class BoundedBody:
             return
         request_id = request_id_of(scope["headers"])
         try:
-            body = await read_body(receive, self._max_body)
-        except TooLarge as error:
-            await _send(send, refused(error, request_id), request_id)
+            if scope["path"] in self._json:
+                check_content(scope["headers"], self._max_body)
+            body = await read_in_time(receive, self._max_body, self._body_s)
+        except RequestError as error:
+            await deliver(send, refused(error, request_id), request_id)
         except CallerLeft:
             metrics.rejected("caller_left")
         else:

@@ -138,6 +138,7 @@ class Models:
             task=self._task(name),
             max_body=self._settings.max_body,
             deadline_s=self._settings.deadline_ms / 1000,
+            body_s=self._settings.body_s,
             retold=error_alone,
         )
         await post(scope, receive, send)

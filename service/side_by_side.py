@@ -104,6 +104,7 @@ class SideBySide:
             task="compare",
             max_body=self._settings.max_body,
             deadline_s=self._settings.deadline_ms / 1000,
+            body_s=self._settings.body_s,
         )
 
     async def _outcome(self, body: bytes, caller: Caller) -> Outcome:

@@ -187,7 +187,8 @@ def posted(endpoint: Any, headers: Headers, messages: Iterable[Message]) -> list
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "headers": headers, "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": "/ner"}
+    scope |= {"headers": headers, "query_string": b""}
     asyncio.run(endpoint(scope, receiving(messages), send))
     return sent
 
@@ -202,7 +203,7 @@ async def _never(body: bytes, caller: Caller) -> Outcome:
 
 
 def test_an_answer_repeats_the_request_id() -> None:
-    post = Post(_echo, task="ner", max_body=10, deadline_s=5)
+    post = Post(_echo, task="ner", max_body=10, deadline_s=5, body_s=5)
     start, body = posted(post, [(b"x-request-id", b"mine")], chunks(b"hello"))
     assert start["status"] == 200
     assert (b"x-request-id", b"mine") in start["headers"]
@@ -223,33 +224,53 @@ def test_a_surface_may_retell_its_problems_but_not_their_headers() -> None:
 
 
 def test_no_answer_within_the_deadline_is_a_504() -> None:
-    post = Post(_never, task="ner", max_body=10, deadline_s=0.01)
+    post = Post(_never, task="ner", max_body=10, deadline_s=0.01, body_s=5)
     start, body = posted(post, [], chunks(b"hello"))
     assert start["status"] == 504
     assert msgspec.json.decode(body["body"])["title"] == "Deadline exceeded"
 
 
-def test_a_body_that_never_ends_is_a_504_too() -> None:
-    async def stalls() -> Message:
+def trickled(app: Any, *parts: bytes) -> list[Message]:
+    """What is sent to a caller whose body begins so and never ends."""
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop(0)
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def scenario() -> int:
+    async def scenario() -> list[Message]:
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        post = Post(_echo, task="ner", max_body=10, deadline_s=0.01)
-        scope = {"type": "http", "method": "POST", "headers": [], "query_string": b""}
-        await post(scope, stalls, send)
-        return int(sent[0]["status"])
+        scope = {"type": "http", "method": "POST", "path": "/ner", "headers": []}
+        await app({**scope, "query_string": b""}, receive, send)
+        return sent
 
-    assert asyncio.run(scenario()) == 504
+    return asyncio.run(scenario())
+
+
+def test_a_body_that_never_ends_is_a_408_and_the_connection_is_closed() -> None:
+    post = Post(_echo, task="ner", max_body=10, deadline_s=5, body_s=0.01)
+    bounded = BoundedBody(post, max_body=10, body_s=0.01)
+    for app in (post, bounded):
+        for parts in ([], [b"ab"]):
+            start, body = trickled(app, *parts)
+            assert start["status"] == 408
+            assert (b"connection", b"close") in start["headers"]
+            assert "within 0.01 s; send it faster" in msgspec.json.decode(body["body"])["detail"]
+
+
+def test_a_deadline_before_the_bodys_own_time_is_up_is_a_504() -> None:
+    post = Post(_echo, task="ner", max_body=10, deadline_s=0.01, body_s=5)
+    assert trickled(post, b"ab")[0]["status"] == 504
 
 
 def test_nothing_is_sent_to_a_caller_who_left() -> None:
-    post = Post(_echo, task="ner", max_body=10, deadline_s=5)
+    post = Post(_echo, task="ner", max_body=10, deadline_s=5, body_s=5)
     assert posted(post, [], [{"type": "http.disconnect"}]) == []
 
 
@@ -259,9 +280,26 @@ def test_bodies_that_others_read_are_bounded_as_well() -> None:
     async def reads(scope: Any, receive: Receive, send: Any) -> None:
         seen.append((await receive())["body"])
 
-    bounded = BoundedBody(reads, max_body=4)
+    bounded = BoundedBody(reads, max_body=4, body_s=5)
     assert posted(bounded, [], chunks(b"ab", b"cd")) == []
     assert seen == [b"abcd"]
     start, _ = posted(bounded, [], chunks(b"ab", b"cde"))
     assert start["status"] == 413
     assert seen == [b"abcd"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        b"application/vnd.bentoml+pickle",
+        b"multipart/form-data; boundary=x",
+        b"application/x-www-form-urlencoded",
+    ],
+)
+def test_where_others_would_read_more_than_json_nothing_else_passes(kind: bytes) -> None:
+    async def reads(scope: Any, receive: Receive, send: Any) -> None:
+        raise AssertionError
+
+    bounded = BoundedBody(reads, max_body=4, body_s=5, json={"/ner"})
+    start, _ = posted(bounded, [(b"content-type", kind)], chunks(b"ab"))
+    assert start["status"] == 415
