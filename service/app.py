@@ -18,18 +18,23 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import bentoml
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models import catalog
 from models.errors import BadSetting
 from models.spec import Task
-from service import metrics, native, routes
+from service import bound, metrics, native, routes
 from service.api import Answers, build
 from service.edge import BoundedBody
+from service.guard import Guard
+from service.keys import Keys
+from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
 from service.schemas import State
@@ -39,10 +44,33 @@ logger = logging.getLogger("kadogo")
 
 # What BentoML itself answers even on the fast path: its client's schema and the native methods.
 BENTOML_PATHS = frozenset({"/ner", "/classify", "/schema.json", "/docs.json"})
+# What a page of an origin that may ask can send, and read of the answer. No cookies are known here.
+CORS = {
+    "allow_methods": ("GET", "POST"),
+    "allow_headers": (
+        "Authorization",
+        "X-API-Key",
+        "X-Priority",
+        "X-Request-ID",
+        "X-Request-Timeout-Ms",
+    ),
+    "expose_headers": (
+        "RateLimit",
+        "RateLimit-Policy",
+        "Retry-After",
+        "Server-Timing",
+        "X-Request-ID",
+        "X-Variant",
+        "X-Variant-Reason",
+    ),
+}
 # How long a thread may keep the interpreter from the event loop, in seconds. Model threads give
 # it up inside onnxruntime; between runs they hold it for tens of microseconds, and Python's
 # default of 5 ms is longer than a whole answer of a small variant.
 SWITCH_S = 0.0005
+
+# An ASGI middleware and its options.
+Layer = tuple[Callable[..., ASGIApp], dict[str, Any]]
 
 
 class Front:
@@ -63,9 +91,10 @@ class Front:
             await self._bentos(scope, receive, send)
 
 
-def service_options(ours: Starlette, *, fast: bool) -> dict[str, Any]:
+def service_options(ours: Starlette, *, fast: bool, layers: Sequence[Layer] = ()) -> dict[str, Any]:
     """
-    Keywords for `@bentoml.service` that put `ours` in front of BentoML's app.
+    Keywords for `@bentoml.service` that put `ours` in front of BentoML's app, and `layers`, the
+    first outermost, in front of both.
 
     Empty where `fast` is not wanted or BentoML no longer has the hook, which is its own affair:
     then `ours` must be mounted, with the same handlers and BentoML's cost for each request.
@@ -83,7 +112,10 @@ def service_options(ours: Starlette, *, fast: bool) -> dict[str, Any]:
 
     class Fast(Service):
         def to_asgi(self, is_main: bool = True) -> ASGIApp:
-            return Front(ours, super().to_asgi(is_main=is_main))
+            app: ASGIApp = Front(ours, super().to_asgi(is_main=is_main))
+            for layer, layer_options in reversed(layers):
+                app = layer(app, **layer_options)
+            return app
 
     return {"service_class": Fast}
 
@@ -113,11 +145,13 @@ def count_apart() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def settings_or_exit() -> Settings:
-    """A wrong setting ends the start with one clear line."""
+def settings_or_exit() -> tuple[Settings, Keys | None]:
+    """The settings and the keys they name. A wrong one ends the start with one clear line."""
     try:
         settings = Settings.from_env()
         check_provider(settings.provider)
+        bound.check(settings, bound.host())
+        keys = None if settings.keys is None else read_keys(settings.keys)
         if settings.routes:
             tasks = {n: each.task for n, each in catalog.manifests(settings.catalog).items()}
             routes.open_file(settings.routes, tasks)
@@ -125,7 +159,21 @@ def settings_or_exit() -> Settings:
         sys.exit(f"kadogo: {error}")
     except routes.BadRoutes as error:
         sys.exit(f"kadogo: {settings.routes}: {error}")
-    return settings
+    return settings, keys
+
+
+def layers_of(settings: Settings, keys: Keys | None) -> list[Layer]:
+    """
+    What stands before every path, the first outermost: nothing, unless it is asked for.
+
+    A browser asks whether it may, without a key, before it sends one: so origins come first.
+    """
+    layers: list[Layer] = []
+    if settings.cors_origins:
+        layers.append((CORSMiddleware, {**CORS, "allow_origins": settings.cors_origins}))
+    if keys is not None:
+        layers.append((Guard, {"keys": keys}))
+    return layers
 
 
 def check_provider(provider: str) -> None:
@@ -149,11 +197,12 @@ def check_provider(provider: str) -> None:
 stay_untracked()
 count_apart()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
-settings = settings_or_exit()
+settings, keys = settings_or_exit()
+layers = layers_of(settings, keys)
 lanes = Lanes(settings)
 answers = Answers(lanes, settings)
 ours = build(answers)
-options = service_options(ours, fast=settings.fast_path)
+options = service_options(ours, fast=settings.fast_path, layers=layers)
 
 
 @bentoml.service(
@@ -199,7 +248,12 @@ class Kadogo:
 
 
 made: Any = Kadogo  # by now a BentoML service, not the class above
-made.add_asgi_middleware(BoundedBody, max_body=settings.max_body)
+if not options:
+    for layer, layer_options in layers:
+        made.add_asgi_middleware(layer, **layer_options)
+made.add_asgi_middleware(
+    BoundedBody, max_body=settings.max_body, body_s=settings.body_s, json=BENTOML_PATHS
+)
 if not options:
     made.mount_asgi_app(ours, path="/")
 

@@ -215,7 +215,7 @@ def test_a_surface_may_retell_its_problems_but_not_their_headers() -> None:
     async def full(body: bytes, caller: Caller) -> Outcome:
         raise Overloaded("2 windows are waiting", retry_after_s=2.5)
 
-    post = Post(full, task="ner", max_body=10, deadline_s=5, retold=error_alone)
+    post = Post(full, task="ner", max_body=10, deadline_s=5, body_s=5, retold=error_alone)
     start, body = posted(post, [], chunks(b"hello"))
     assert start["status"] == 429
     assert (b"retry-after", b"3") in start["headers"]

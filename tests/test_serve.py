@@ -71,14 +71,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(catalog: Path, home: Path, **settings: str) -> Iterator[Server]:
-    """A server of its own, stopped at the end."""
+def serving(
+    catalog: Path, home: Path, *, host: str = "127.0.0.1", **settings: str
+) -> Iterator[Server]:
+    """A server of its own, stopped at the end; asked over the loopback, wherever it is bound."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ours = {name: v for name, v in os.environ.items() if not name.startswith(("KADOGO", "BENTO"))}
     ours |= {"KADOGO_CATALOG": str(catalog), "BENTOML_HOME": str(home), **settings}
-    command = ["-m", "bentoml", "serve", "service.app:Kadogo", "--host", "127.0.0.1"]
+    command = ["-m", "bentoml", "serve", "service.app:Kadogo", "--host", host]
     log = home / "log"
     with log.open("wb") as written:
         process = subprocess.Popen(
