@@ -22,6 +22,7 @@ from models.spec import (
 )
 from service.compare import entities_compared
 from service.forms import FieldError
+from service.guard import scope_of
 from service.huggingface import (
     Error,
     TextClassificationInput,
@@ -212,11 +213,12 @@ _INVALID = Problem(
 _REFUSALS = {
     400: "The body is not JSON in UTF-8.",
     404: "No such variant, or it serves another task; the answer names those that do.",
+    408: "The body was not all here within `KADOGO_BODY_S`.",
     409: "No variant satisfies the policy; `nearest` come first that miss by least.",
     413: "Too many inputs, too long a text, too large a body, or more than the queue holds.",
     415: "Not `application/json`, or with a Content-Encoding.",
     422: "A field is missing, unknown, empty or of the wrong type; the answer says which.",
-    429: "What waits fills the queue or takes longer than the deadline, at its measured cost.",
+    429: "The key is over its limit; or what waits fills the queue or outlasts the deadline.",
     500: "A mistake of ours; the log has it under the request's id.",
     503: "Not ready, or the variant asked for is quarantined.",
     504: "The deadline passed; the work was dropped.",
@@ -253,8 +255,12 @@ def document() -> bytes:
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "tags": [{"name": "answers"}, {"name": "variants"}, {"name": "operations"}],
-            "paths": _paths(ref),
-            "components": {"schemas": components, "headers": _HEADERS},
+            "paths": _guarded(_paths(ref), ref[Problem]),
+            "components": {
+                "schemas": components,
+                "headers": _HEADERS,
+                "securitySchemes": _SCHEMES,
+            },
         }
     )
 
@@ -323,6 +329,42 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
     }
 
 
+def _guarded(paths: dict[str, Any], problem: Any) -> dict[str, Any]:
+    """With what `guard.py` says in front of them, by its own table."""
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            scope = scope_of(method.upper(), path)
+            if scope is None:
+                operation["security"] = []
+                continue
+            # {}: a server without keys asks for none.
+            operation["security"] = [{}, *({scheme: [scope]} for scheme in _SCHEMES)]
+            responses = operation["responses"]
+            responses["401"] = _problem(problem, "No key came with the request, or a wrong one.")
+            responses["401"]["headers"] |= _headers("WWW-Authenticate")
+            responses["403"] = _problem(problem, f"The key lacks the scope {scope}.")
+            over = _problem(problem, "The key is over its limit.", retry=True)
+            # Where a surface has errors of its own shape: this one is a problem all the same.
+            responses.setdefault("429", over)["content"] |= over["content"]
+            for status in ("200", "429"):
+                responses[status]["headers"] |= _headers("RateLimit", "RateLimit-Policy")
+    return paths
+
+
+_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key, where the server asks for one.",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same, for callers that cannot send the other.",
+    },
+}
+
 _ASKED = [
     {
         "in": "header",
@@ -355,6 +397,15 @@ _HEADERS = {
     "Retry-After": {
         "description": "Whole seconds to wait, at least 1.",
         "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"description": "Always Bearer.", "schema": {"type": "string"}},
+    "RateLimit-Policy": {
+        "description": "Requests (`q`) the key may send in so many seconds (`w`), if not all.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "Requests (`r`) it may send within the next seconds (`t`).",
+        "schema": {"type": "string"},
     },
 }
 

@@ -57,14 +57,6 @@ def _switch(text: str) -> bool:
     return {"on": True, "off": False}[text.lower()]
 
 
-def _file(text: str) -> Path:
-    """An existing file; a relative one is meant from the project's root."""
-    file = ROOT / text
-    if not file.is_file():
-        raise ValueError
-    return file
-
-
 _ORIGIN = re.compile(r"https?://[^\s/?#@,*]+")
 
 

@@ -20,6 +20,7 @@ from models.catalog import SCORE_TOLERANCE
 from models.spec import Task
 from service import openapi
 from service.api import Answers, build
+from service.guard import scope_of
 from service.lanes import Lanes
 from service.settings import Settings
 from tests.tiny import write_variant
@@ -190,9 +191,22 @@ def test_every_refusal_is_described_as_a_problem() -> None:
     for path in ("/v1/ner", "/v1/classify", "/v1/compare", "/models/{variant}"):
         responses = DOCUMENT["paths"][path]["post"]["responses"]
         assert responses.keys() == {
-            "200", "400", "404", "409", "413", "415", "422", "429", "500", "503", "504"
+            "200", "400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "500",
+            "503", "504",
         }  # fmt: skip
         assert "Retry-After" in responses["429"]["headers"]
+
+
+def test_what_needs_a_key_is_described_so_and_nothing_else() -> None:
+    assert DOCUMENT["components"]["securitySchemes"].keys() == {"bearer", "header"}
+    for path, method, operation in operations():
+        scope = scope_of(method.upper(), path)
+        refusals = {"401", "403"} & operation["responses"].keys()
+        if scope is None:
+            assert operation["security"] == [] and not refusals
+        else:
+            assert operation["security"] == [{}, {"bearer": [scope]}, {"header": [scope]}]
+            assert refusals and "RateLimit" in operation["responses"]["429"]["headers"]
 
 
 PATHS = ("/v1/variants", "/v1/variants/ner-int8", "/v1/status", "/readyz")
