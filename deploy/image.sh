@@ -13,7 +13,9 @@ works() { command -v "$1" > /dev/null && "$1" info > /dev/null 2>&1; }
 for backend in ${BACKEND:-docker podman buildah}; do
   if works "$backend"; then
     .venv/bin/bentoml containerize kadogo:latest --backend "$backend" --image-tag "$image"
-    echo "run it: $backend run --rm -p 127.0.0.1:3000:3000 $image"
+    echo "run it: $backend run --rm -p 127.0.0.1:3000:3000 -e KADOGO_AUTH=off $image"
+    echo "with keys, for others too: $backend run --rm -p 3000:3000 \\"
+    echo "  -v ./keys.toml:/keys.toml:ro -e KADOGO_KEYS=/keys.toml $image     (docs/api.md)"
     exit 0
   fi
 done

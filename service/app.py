@@ -44,26 +44,8 @@ logger = logging.getLogger("kadogo")
 
 # What BentoML itself answers even on the fast path: its client's schema and the native methods.
 BENTOML_PATHS = frozenset({"/ner", "/classify", "/schema.json", "/docs.json"})
-# What a page of an origin that may ask can send, and read of the answer. No cookies are known here.
-CORS = {
-    "allow_methods": ("GET", "POST"),
-    "allow_headers": (
-        "Authorization",
-        "X-API-Key",
-        "X-Priority",
-        "X-Request-ID",
-        "X-Request-Timeout-Ms",
-    ),
-    "expose_headers": (
-        "RateLimit",
-        "RateLimit-Policy",
-        "Retry-After",
-        "Server-Timing",
-        "X-Request-ID",
-        "X-Variant",
-        "X-Variant-Reason",
-    ),
-}
+# What a page of an origin that may ask can send and read: everything, for no cookies are known.
+CORS = {"allow_methods": ("GET", "POST"), "allow_headers": ("*",), "expose_headers": ("*",)}
 # How long a thread may keep the interpreter from the event loop, in seconds. Model threads give
 # it up inside onnxruntime; between runs they hold it for tens of microseconds, and Python's
 # default of 5 ms is longer than a whole answer of a small variant.
