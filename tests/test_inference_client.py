@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -32,7 +34,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_variant(catalog, "news-int8", Task.CLASSIFICATION)
     home = tmp_path_factory.mktemp("two-workers")
     with serving(catalog, home, KADOGO_WORKERS="2") as server:
+        until_both_are_ready(server)
         yield server
+
+
+def until_both_are_ready(server: Server) -> None:
+    """A server is called ready as soon as one worker is; this client takes a 503 for an error."""
+
+    def status(_: int) -> dict[str, Any]:
+        told: dict[str, Any] = httpx.get(f"{server.url}/v1/status").json()
+        return told
+
+    ready: set[int] = set()
+    with ThreadPoolExecutor(8) as callers:
+        for _ in range(600):
+            told = callers.map(status, range(8))
+            ready |= {each["process"] for each in told if each["state"] == "ready"}
+            if len(ready) == 2:
+                return
+            time.sleep(0.1)
+    raise AssertionError(f"not both ready in a minute:\n{server.log}")
 
 
 def groups(found: list[TokenClassificationOutputElement]) -> list[tuple[str | None, str]]:
