@@ -22,6 +22,7 @@ from starlette.types import Lifespan
 from models.errors import KadogoError, NotReady, Overloaded
 from models.spec import Options, Task
 from service import huggingface, metrics, openapi
+from service.admin import Admin
 from service.changes import Changes
 from service.edge import (
     JSON,
@@ -65,7 +66,12 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
         Route(path, answers.endpoint(task), methods=["POST"]) for task, path in PATHS.items()
     ]
     return Starlette(
-        routes=hot + answers.others() + Pages(answers.lanes).routes(),
+        routes=[
+            *hot,
+            *answers.others(),
+            *Admin(answers.changes).routes(),
+            *Pages(answers.lanes).routes(),
+        ],
         exception_handlers={HTTPException: problem, KadogoError: problem, Exception: problem},
         lifespan=lifespan,
     )

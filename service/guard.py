@@ -25,7 +25,7 @@ from service.shared import Row, Rows, of_this_server
 OPEN = frozenset({"/", "/docs", "/healthz", "/livez", "/metrics", "/openapi.json", "/readyz"})
 OPEN_BELOW = ("/docs/", "/v2/health/")
 # What changes the server, and every method that is there to change something.
-ADMIN_BELOW = ("/v1/admin", "/v2/repository/models")
+ADMIN_BELOW = ("/v1/routes", "/v1/generations", "/v1/check", "/v2/repository/models")
 ADMIN_METHODS = frozenset({"DELETE", "PATCH", "PUT"})
 
 
@@ -33,7 +33,8 @@ def scope_of(method: str, path: str) -> keys.Scope | None:
     """What a key must be allowed for this; None: no key is needed."""
     if path in OPEN or path.startswith(OPEN_BELOW):
         return None
-    if path.startswith(ADMIN_BELOW) or method in ADMIN_METHODS:
+    changing = method == "POST" and path.startswith("/v1/variants/")
+    if changing or method in ADMIN_METHODS or path.startswith(ADMIN_BELOW):
         return keys.Scope.ADMIN
     return keys.Scope.INFER
 

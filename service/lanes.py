@@ -105,6 +105,8 @@ class Lanes:
         """Begin to load; `state` tells when that is done. Needs a running event loop."""
         if folder := _state_folder(self._settings):
             self.generations = Generations(folder)
+            if not self._settings.state:
+                logger.info("changes at run time are kept until the server stops: no KADOGO_STATE")
         self._opening = self._beside(self._open())
 
     def drain(self) -> None:
@@ -454,10 +456,7 @@ class Lanes:
 
 def _state_folder(settings: Settings) -> Path | None:
     """Where every worker of this server finds what was changed; None: nothing can be."""
-    if settings.state:
-        return settings.state
-    counted = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(counted) / "state" if counted else None
+    return settings.state or shared.of_this_server("state")
 
 
 async def _retire(lane: Lane) -> None:

@@ -6,7 +6,7 @@ Knows nothing of what answers; the page loads nothing from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,14 @@ from service.huggingface import (
 from service.policy import Rejected
 from service.schemas import (
     PARAMETERS,
+    Changed,
     ClassificationAsk,
     ClassificationReply,
+    History,
     NerAsk,
     NerReply,
     Problem,
+    RoutesNow,
     Status,
     Timing,
     VariantDetail,
@@ -237,6 +240,7 @@ def document() -> bytes:
         *(CompareAsk, NerCompareReply, ClassificationCompareReply),
         *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
         *(Problem, Error, VariantList, VariantDetail, Status),
+        *(Changed, RoutesNow, History),
     )
     schemas, components = msgspec.json.schema_components(
         shapes, ref_template="#/components/schemas/{name}"
@@ -321,6 +325,37 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
             parameter="name",
             problem=ref[Problem],
         ),
+        "/v1/variants/{name}/load": _change(
+            "load",
+            "Serve the variant as its folder is now: new, again, or in place of what serves",
+            ref,
+            parameters=_in_path("name"),
+        ),
+        "/v1/variants/{name}/unload": _change(
+            "unload",
+            "Serve the variant no longer; who asked before is answered",
+            ref,
+            parameters=_in_path("name"),
+        ),
+        "/v1/routes": {
+            **_got("routes", "The routes that were set while it served", ref, ref[RoutesNow]),
+            "put": {
+                **_change("route", "Route as this TOML says from now on", ref)["post"],
+                "requestBody": {"required": True, "content": {"application/toml": _ROUTES}},
+            },
+        },
+        "/v1/generations": _got(
+            "generations", "What was changed while it served, the newest first", ref, ref[History]
+        ),
+        "/v1/generations/{number}/restore": _change(
+            "restore",
+            "Go back to what that generation was",
+            ref,
+            parameters=_in_path("number", {"type": "integer", "minimum": 0}),
+        ),
+        "/v1/check": _change(
+            "check", "Every variant proves itself again; /v1/status tells which does not", ref
+        ),
         "/v1/status": _get("status", "This process now", ref[Status], tag="operations"),
         "/livez": _plain("livez", "The process answers"),
         "/healthz": _plain("healthz", "As /livez"),
@@ -363,6 +398,17 @@ _SCHEMES = {
         "name": "X-API-Key",
         "description": "The same, for callers that cannot send the other.",
     },
+}
+
+_ROUTES = {
+    "schema": {"type": "string"},
+    "example": """\
+[[route]]
+name = "trial"
+task = "ner"
+split = { ner-distilled-int8 = 90, ner-small = 10 }
+sticky = "X-Client"
+""",
 }
 
 _ASKED = [
@@ -426,8 +472,8 @@ def _list(schema: Any) -> dict[str, Any]:
     return {"type": "array", "items": schema}
 
 
-def _in_path(name: str) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+def _in_path(name: str, schema: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "path", "required": True, "schema": schema or {"type": "string"}}]
 
 
 def _post(
@@ -517,6 +563,53 @@ def _get(
     if problem:
         got["responses"]["503"] = _problem(problem, "The models are still loading.", retry=True)
     return {"get": got}
+
+
+def _got(operation: str, summary: str, ref: dict[Any, Any], schema: Any) -> dict[str, Any]:
+    """What those who run the server read."""
+    got = _get(operation, summary, schema, tag="operations")
+    nothing = _problem(ref[Problem], "Nothing can be changed yet.", retry=True)
+    got["get"]["responses"]["503"] = nothing
+    return got
+
+
+def _change(
+    operation: str,
+    summary: str,
+    ref: dict[Any, Any],
+    *,
+    parameters: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """A change at run time, which takes a key also where nothing else does."""
+    done = {
+        "description": "Every worker has taken it over.",
+        "headers": _headers("X-Request-ID"),
+        "content": _json(ref[Changed]),
+    }
+    refusals = {
+        400: "The body is not UTF-8.",
+        404: "No such variant in the catalog, or no such generation.",
+        409: "It cannot be made; what served before serves on.",
+        413: "The routes are larger than 1 MiB.",
+        422: "The routes cannot be what was meant; the answer says in which line.",
+        503: "Nothing can be changed yet, or not kept.",
+        504: "A worker has not taken it over yet.",
+    }
+    return {
+        "post": {
+            "operationId": operation,
+            "summary": summary,
+            "tags": ["operations"],
+            **({"parameters": list(parameters)} if parameters else {}),
+            "responses": {
+                "200": done,
+                **{
+                    str(status): _problem(ref[Problem], said, retry=status == 503)
+                    for status, said in refusals.items()
+                },
+            },
+        }
+    }
 
 
 def _plain(operation: str, summary: str, *, problem: Any = None) -> dict[str, Any]:

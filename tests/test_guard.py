@@ -100,8 +100,8 @@ def test_what_is_only_like_an_open_path_is_not_open(path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/admin/routes"),
-        ("GET", "/v1/admin/routes"),
+        ("POST", "/v1/routes"),
+        ("GET", "/v1/routes"),
         ("POST", "/v2/repository/models/ner-int8/load"),
         ("PUT", "/v1/variants/ner-int8"),
         ("DELETE", "/v1/anything"),
@@ -124,11 +124,11 @@ def test_a_key_is_let_in_and_known_by_its_name() -> None:
     assert door.bearing("newsroom").status_code == 200
     assert door.ask("POST", "/v1/ner", x_api_key=door.tokens["newsroom"]).status_code == 200
     assert door.ask("GET", "/livez").status_code == 200
-    assert door.bearing("operator", path="/v1/admin/x").status_code == 200
+    assert door.bearing("operator", path="/v1/check/x").status_code == 200
     assert door.behind.asked == ["newsroom", "newsroom", None, "operator"]
 
 
-@pytest.mark.parametrize("path", [*PATHS, *BENTOMLS, "/v1/admin/x", "/nowhere"])
+@pytest.mark.parametrize("path", [*PATHS, *BENTOMLS, "/v1/check/x", "/nowhere"])
 def test_without_the_right_key_nothing_behind_is_reached(path: str) -> None:
     door = Door()
     if scope_of("GET", path) is None:
@@ -147,7 +147,7 @@ def test_a_refusal_says_what_to_do_and_repeats_no_token() -> None:
     assert "Authorization: Bearer" in none["detail"]
     wrong = problem_of(door.ask("POST", "/v1/ner", authorization="Bearer SECRET"))
     assert "not one of this server's" in wrong["detail"] and "SECRET" not in json.dumps(wrong)
-    short = problem_of(door.bearing("newsroom", path="/v1/admin/x"))
+    short = problem_of(door.bearing("newsroom", path="/v1/check/x"))
     assert short["status"] == 403 and "scope admin" in short["detail"]
     assert door.behind.asked == []
 

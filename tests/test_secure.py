@@ -140,7 +140,7 @@ def test_hugging_faces_client_sends_its_token(server: Server, keyring: Keyring) 
 
 
 def test_without_a_key_every_path_but_the_open_ones_is_shut(server: Server) -> None:
-    shut = {*DESCRIBED, *NATIVE, "/v1/admin/x", "/static_content/x", "/nowhere"} - {*ANYBODYS}
+    shut = {*DESCRIBED, *NATIVE, "/v1/check/x", "/static_content/x", "/nowhere"} - {*ANYBODYS}
     with httpx.Client(base_url=server.url, follow_redirects=True) as client:
         for path, method in itertools.product(shut, ("GET", "POST", "PUT", "OPTIONS")):
             for headers in ({}, {"Authorization": "Bearer kadogo_wrong"}):
@@ -153,7 +153,7 @@ def test_without_a_key_every_path_but_the_open_ones_is_shut(server: Server) -> N
 
 
 def test_a_key_without_the_scope_is_refused(server: Server, keyring: Keyring) -> None:
-    path = f"{server.url}/v1/admin/x"
+    path = f"{server.url}/v1/check/x"
     assert httpx.get(path, headers=keyring.bearing("newsroom")).status_code == 403
     assert httpx.get(path, headers=keyring.bearing("operator")).status_code == 404
     as_operator = keyring.bearing("operator")

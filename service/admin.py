@@ -1,0 +1,101 @@
+"""
+Routes of those who run the server: what was changed while it served, and changing it.
+
+`guard.py` lets in only keys that may. Knows nothing of how a change is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from models.errors import Forbidden, MalformedRequest
+from service.changes import Changes
+from service.edge import JSON, KEY, Outcome, as_response, read_body, request_id_of
+from service.generation import Generation
+from service.schemas import Changed, History, RoutesNow
+
+# Far more than anyone writes by hand.
+MAX_ROUTES = 1 << 20
+
+Answer = Callable[[Request], Awaitable[object]]
+
+
+class Admin:
+    """Everything here takes a key, also on a server that asks nobody else for one."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+
+    def routes(self) -> list[BaseRoute]:
+        paths: list[tuple[str, str, Answer]] = [
+            ("GET", "/v1/routes", self._routes),
+            ("PUT", "/v1/routes", self._route),
+            ("GET", "/v1/generations", self._history),
+            ("POST", "/v1/generations/{number:int}/restore", self._restore),
+            ("POST", "/v1/variants/{name}/load", self._load),
+            ("POST", "/v1/variants/{name}/unload", self._unload),
+            ("POST", "/v1/check", self._check),
+        ]
+        return [Route(path, _json(answer), methods=[method]) for method, path, answer in paths]
+
+    async def _routes(self, _: Request) -> object:
+        current = self._changes.current()
+        return RoutesNow(generation=current.number, routes=current.content.routes)
+
+    async def _route(self, request: Request) -> object:
+        try:
+            text = (await read_body(request.receive, MAX_ROUTES)).decode()
+        except UnicodeDecodeError:
+            raise MalformedRequest("the routes are not UTF-8") from None
+        return _changed(await self._changes.route(text, who=_who()))
+
+    async def _history(self, _: Request) -> object:
+        return History(generations=self._changes.history())
+
+    async def _restore(self, request: Request) -> object:
+        number = request.path_params["number"]
+        return _changed(await self._changes.restore(number, who=_who()))
+
+    async def _load(self, request: Request) -> object:
+        return _changed(await self._changes.load(request.path_params["name"], who=_who()))
+
+    async def _unload(self, request: Request) -> object:
+        return _changed(await self._changes.unload(request.path_params["name"], who=_who()))
+
+    async def _check(self, _: Request) -> object:
+        return _changed(await self._changes.check(who=_who()))
+
+
+def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def answered(request: Request) -> Response:
+        _who()
+        body = msgspec.json.encode(await answer(request))
+        outcome = Outcome(200, body, [(b"content-type", JSON)])
+        return as_response(outcome, request_id_of(request.scope["headers"]))
+
+    return answered
+
+
+def _who() -> str:
+    """The name of the key that asks. Raises `Forbidden` where the server asks for none."""
+    key = KEY.get()
+    if key is None:
+        raise Forbidden(
+            "a server is changed with a key alone, and this one knows none: "
+            "make one with python -m service.keys new NAME --scope admin and set KADOGO_KEYS"
+        )
+    return key
+
+
+def _changed(generation: Generation) -> Changed:
+    return Changed(
+        generation=generation.number,
+        when=generation.when,
+        who=generation.who,
+        what=generation.what,
+    )

@@ -1,0 +1,210 @@
+"""A real server of two workers, changed over HTTP while it is asked: nothing fails, all follow."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models.spec import Task
+from service import keys
+from service.keys import Scope
+from tests.test_serve import SENTENCE, Server, serving
+from tests.tiny import NER_WORDS, judged, write_variant
+
+ROUTES = """
+[[route]]
+name = "all"
+task = "ner"
+variant = "ner-tiny"
+"""
+
+
+class Operated:
+    """A server, its catalog and how its operator asks."""
+
+    def __init__(self, server: Server, catalog: Path, tokens: dict[str, str]) -> None:
+        self.server = server
+        self.catalog = catalog
+        self._tokens = tokens
+
+    def ask(self, method: str, path: str, *, key: str = "operator", **more: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self._tokens[key]}"}
+        url = f"{self.server.url}{path}"
+        return httpx.request(method, url, headers=headers, timeout=60, **more)
+
+    def changed(self, method: str, path: str, **more: Any) -> int:
+        """The number of the generation that it made."""
+        response = self.ask(method, path, **more)
+        assert response.status_code == 200, response.text
+        change = response.json()
+        assert change["who"] == "operator" and change["what"]
+        return int(change["generation"])
+
+    def both(self) -> dict[int, Any]:
+        """The status of each of the two workers, once both are ready."""
+        found: dict[int, Any] = {}
+        for _ in range(3000):
+            status = self.ask("GET", "/v1/status").json()
+            if status["state"] == "ready":
+                found[status["process"]] = status
+            if len(found) == 2:
+                return found
+        raise AssertionError("one worker takes every connection")
+
+    def answering(self, **ask: Any) -> set[str]:
+        """Who answers, asked so often that both workers do."""
+        replies = [
+            self.ask("POST", "/v1/ner", key="newsroom", json={"inputs": SENTENCE, **ask})
+            for _ in range(30)
+        ]
+        return {reply.json().get("variant", reply.json().get("detail")) for reply in replies}
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Iterator[Operated]:
+    catalog, state, home = (tmp_path / name for name in ("zoo", "state", "home"))
+    for folder in (state, home):
+        folder.mkdir()
+    write_variant(catalog, "ner-base", Task.NER, words={**NER_WORDS, "Dodoma": "B-LOC"})
+    write_variant(catalog, "ner-tiny", Task.NER, parent="ner-base", evidence=judged(0.7, -0.2))
+    made = {
+        "operator": keys.new("operator", [Scope.ADMIN], None),
+        "newsroom": keys.new("newsroom", [Scope.INFER], None),
+    }
+    file = tmp_path / "keys.toml"
+    file.write_text("\n".join(lines for _, lines in made.values()))
+    settings = {"KADOGO_WORKERS": "2", "KADOGO_KEYS": str(file), "KADOGO_STATE": str(state)}
+    tokens = {name: token for name, (token, _) in made.items()}
+    with serving(catalog, home, **settings) as server:
+        found = Operated(server, catalog, tokens)
+        found.both()
+        yield found
+
+
+def test_a_server_is_changed_while_it_is_asked_and_nothing_fails(operated: Operated) -> None:
+    done = threading.Event()
+    failures: list[str] = []
+    asked = itertools.count()
+
+    def asking() -> None:
+        with httpx.Client(base_url=operated.server.url, timeout=30) as client:
+            headers = {"Authorization": f"Bearer {operated._tokens['newsroom']}"}
+            while not done.is_set():
+                reply = client.post("/v1/ner", json={"inputs": SENTENCE}, headers=headers)
+                next(asked)
+                if reply.status_code != 200 or len(reply.json()["results"][0]["entities"]) != 3:
+                    failures.append(reply.text)
+
+    with ThreadPoolExecutor(4) as callers:
+        running = [callers.submit(asking) for _ in range(4)]
+        try:
+            assert operated.answering() == {"ner-base"}
+            assert operated.changed("PUT", "/v1/routes", content=ROUTES.encode()) == 1
+            assert operated.answering() == {"ner-tiny"}
+            assert {each["generation"] for each in operated.both().values()} == {1}
+
+            assert operated.changed("POST", "/v1/variants/ner-base/unload") == 2
+            [gone] = operated.answering(variant="ner-base")
+            assert gone == "ner-base is unloaded; known are ner-tiny"
+            assert operated.changed("POST", "/v1/variants/ner-base/load") == 3
+            assert operated.answering(variant="ner-base") == {"ner-base"}
+
+            before = {s["variants"]["ner-base"]["digest"] for s in operated.both().values()}
+            replace(operated.catalog, "ner-base", operated.server.home)
+            assert operated.changed("POST", "/v1/variants/ner-base/load") == 4
+            after = {s["variants"]["ner-base"]["digest"] for s in operated.both().values()}
+            assert len(before) == len(after) == 1 and before != after
+
+            assert operated.changed("POST", "/v1/generations/0/restore") == 5
+            assert operated.answering() == {"ner-base"}
+            assert operated.changed("POST", "/v1/check") == 6
+        finally:
+            done.set()
+        for each in running:
+            each.result(60)
+    assert failures == [] and next(asked) > 50
+    history = operated.ask("GET", "/v1/generations").json()["generations"]
+    assert [each["number"] for each in history] == [6, 5, 4, 3, 2, 1]
+    assert "generation 5: restore 0, by operator" in operated.server.log
+
+
+def replace(catalog: Path, name: str, scratch: Path) -> None:
+    """Other weights under that name."""
+    words = {**NER_WORDS, "Dodoma": "B-LOC", "Arusha": "B-LOC"}
+    made = write_variant(scratch, name, Task.NER, words=words)
+    shutil.rmtree(catalog / name)
+    shutil.copytree(made, catalog / name)
+
+
+def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated) -> None:
+    wrong = operated.ask("PUT", "/v1/routes", content=ROUTES.replace("tiny", "huge").encode())
+    assert wrong.status_code == 422
+    told = "line 2: route all: there is no variant ner-huge; of ner there are ner-base, ner-tiny"
+    assert wrong.json()["detail"] == told
+    assert operated.ask("PUT", "/v1/routes", content=b"\xff").status_code == 400
+    assert operated.ask("PUT", "/v1/routes", content=b"#" * (2 << 20)).status_code == 413
+    assert operated.ask("POST", "/v1/variants/ner-new/load").status_code == 404
+    assert operated.ask("POST", "/v1/variants/..%2fner-base/load").status_code == 404
+    assert operated.ask("POST", "/v1/generations/9/restore").status_code == 404
+    model = operated.catalog / "ner-base" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-9])
+    spoilt = operated.ask("POST", "/v1/variants/ner-base/load")
+    assert spoilt.status_code == 409
+    assert spoilt.json()["detail"].startswith("ner-base is not loaded: model.onnx is not the file")
+    assert operated.answering(variant="ner-base") == {"ner-base"}
+    assert operated.ask("GET", "/v1/generations").json() == {"generations": []}
+    assert operated.ask("GET", "/v1/routes").json() == {"generation": 0, "routes": None}
+
+
+def test_only_a_key_that_may_administer_changes_anything(operated: Operated) -> None:
+    for method, path in (
+        ("PUT", "/v1/routes"),
+        ("GET", "/v1/routes"),
+        ("GET", "/v1/generations"),
+        ("POST", "/v1/generations/0/restore"),
+        ("POST", "/v1/variants/ner-base/unload"),
+        ("POST", "/v1/variants/ner-base/load"),
+        ("POST", "/v1/check"),
+    ):
+        assert operated.ask(method, path, key="newsroom").status_code == 403
+        assert httpx.request(method, f"{operated.server.url}{path}").status_code == 401
+
+
+def test_a_worker_that_starts_later_reads_what_was_changed_first(operated: Operated) -> None:
+    assert operated.changed("PUT", "/v1/routes", content=ROUTES.encode()) == 1
+    killed = next(iter(operated.both()))
+    os.kill(killed, signal.SIGKILL)
+    for _ in range(300):
+        time.sleep(0.1)
+        try:
+            found = operated.both()
+        except (httpx.TransportError, AssertionError):
+            continue
+        if killed not in found:
+            break
+    assert {each["generation"] for each in found.values()} == {1}
+    assert operated.answering() == {"ner-tiny"}
+    # And the next change is done when both of the living have taken it over.
+    assert operated.changed("POST", "/v1/generations/0/restore") == 2
+    assert operated.answering() == {"ner-base"}
+
+
+def test_without_keys_a_server_cannot_be_changed(tmp_path: Path) -> None:
+    catalog, home = tmp_path / "zoo", tmp_path / "home"
+    home.mkdir()
+    write_variant(catalog, "ner-base", Task.NER)
+    with serving(catalog, home) as server:
+        refused = httpx.put(f"{server.url}/v1/routes", content=ROUTES.encode())
+        assert refused.status_code == 403
+        assert "python -m service.keys new" in refused.json()["detail"]
