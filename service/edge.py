@@ -116,7 +116,7 @@ class Caller:
         """
         for name, value in self._headers:
             if name == b"x-request-timeout-ms":
-                if not value.isdigit() or not int(value):
+                if not value.isdigit() or len(value) > 15 or not int(value):
                     raise InvalidRequest("X-Request-Timeout-Ms is a whole number of milliseconds")
                 self.timeout_s = min(self.timeout_s, int(value) / 1000)
             elif name == b"x-priority":
