@@ -23,7 +23,6 @@ from models.spec import (
 from service.compare import entities_compared
 from service.forms import FieldError
 from service.huggingface import (
-    Error,
     TextClassificationInput,
     TokenClassificationInput,
     TokenGroup,
@@ -32,8 +31,10 @@ from service.huggingface import (
 from service.policy import Rejected
 from service.schemas import (
     PARAMETERS,
+    VERSION,
     ClassificationAsk,
     ClassificationReply,
+    Error,
     NerAsk,
     NerReply,
     Problem,
@@ -51,7 +52,6 @@ from service.side_by_side import (
 )
 
 TITLE = "Kadogo"
-VERSION = "1"
 SUMMARY = "Named entities and topics of texts in African languages, from small models."
 DESCRIPTION = """\
 Offsets are into the caller's own string: `text[start:end]` is the entity. Long texts are read in
