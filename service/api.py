@@ -35,6 +35,7 @@ from service.edge import (
     problem_of,
     request_id_of,
 )
+from service.inference_protocol import InferenceProtocol
 from service.lane import Answered, Lane
 from service.lanes import Lanes
 from service.policy import Decision
@@ -162,10 +163,11 @@ class Answers:
         return Post(answer, task=task, max_body=self._settings.max_body, deadline_s=self.deadline_s)
 
     def others(self) -> list[BaseRoute]:
-        """The answers in other shapes: Hugging Face's, and several variants' side by side."""
+        """The answers in other shapes: Hugging Face's, Triton's, several variants' side by side."""
         models = huggingface.Models(self.lanes, self._settings, self.outcome)
         compare = SideBySide(self.lanes, self._settings).endpoint()
         return [
+            *InferenceProtocol(self.lanes, self._settings, self.reply).routes(),
             Route("/models/{variant:path}", models, methods=["POST"]),
             Route("/v1/compare", compare, methods=["POST"]),
         ]

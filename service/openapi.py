@@ -20,6 +20,7 @@ from models.spec import (
     NerAnswer,
     Task,
 )
+from service import inference_openapi
 from service.compare import entities_compared
 from service.forms import FieldError
 from service.huggingface import (
@@ -57,7 +58,8 @@ DESCRIPTION = """\
 Offsets are into the caller's own string: `text[start:end]` is the entity. Long texts are read in
 overlapping windows, never cut. Errors are problems as RFC 9457 has them and repeat no text.
 `bentoml.SyncHTTPClient(url).ner(inputs="...")` and `.classify(...)` give the same answers; what
-they send is in `/docs.json`."""
+they send is in `/docs.json`. Below `/v2` is the Open Inference Protocol with Triton's extensions,
+as `tritonclient.http` speaks it."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -235,6 +237,7 @@ def document() -> bytes:
         *(CompareAsk, NerCompareReply, ClassificationCompareReply),
         *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
         *(Problem, Error, VariantList, VariantDetail, Status),
+        *inference_openapi.SHAPES,
     )
     schemas, components = msgspec.json.schema_components(
         shapes, ref_template="#/components/schemas/{name}"
@@ -252,8 +255,14 @@ def document() -> bytes:
                 "description": DESCRIPTION,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "tags": [{"name": "answers"}, {"name": "variants"}, {"name": "operations"}],
-            "paths": _paths(ref),
+            "tags": [
+                *({"name": "answers"}, {"name": "variants"}, {"name": "operations"}),
+                inference_openapi.TAG,
+            ],
+            "paths": {
+                **_paths(ref),
+                **inference_openapi.paths(ref, _ASKED, (_NER_ASK["inputs"], _NER_REPLY)),
+            },
             "components": {"schemas": components, "headers": _HEADERS},
         }
     )
