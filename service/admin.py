@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from models.errors import Forbidden, MalformedRequest
+from models.errors import Forbidden, InvalidRequest, MalformedRequest
 from service.changes import Changes
 from service.edge import JSON, KEY, Outcome, as_response, read_body, request_id_of
 from service.generation import Generation
@@ -74,6 +74,8 @@ class Admin:
 def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
     async def answered(request: Request) -> Response:
         _who()
+        if request.method == "POST" and await request.body():
+            raise InvalidRequest("this takes no body: what it does is in its path")
         body = msgspec.json.encode(await answer(request))
         outcome = Outcome(200, body, [(b"content-type", JSON)])
         return as_response(outcome, request_id_of(request.scope["headers"]))

@@ -29,11 +29,14 @@ from service.edge import (
     Caller,
     Outcome,
     Post,
+    answer_headers,
     as_response,
+    page,
     problem,
     problem_of,
     request_id_of,
 )
+from service.inference_protocol import InferenceProtocol
 from service.lane import Answered, Lane
 from service.lanes import Lanes
 from service.policy import Decision
@@ -172,10 +175,11 @@ class Answers:
         )
 
     def others(self) -> list[BaseRoute]:
-        """The answers in other shapes: Hugging Face's, and several variants' side by side."""
+        """The answers in other shapes: Hugging Face's, Triton's, several variants' side by side."""
         models = huggingface.Models(self.lanes, self._settings, self.outcome)
         compare = SideBySide(self.lanes, self._settings).endpoint()
         return [
+            *InferenceProtocol(self.lanes, self._settings, self.reply).routes(),
             Route("/models/{variant:path}", models, methods=["POST"]),
             Route("/v1/compare", compare, methods=["POST"]),
         ]
@@ -200,20 +204,7 @@ def _reply(lane: Lane, decision: Decision, answered: Answered, total_s: float) -
 
 
 def _outcome(reply: Reply, body: bytes, again: str | None) -> Outcome:
-    took = reply.timing_ms
-    timing = (
-        f"queue;dur={took.queue}, encode;dur={took.encode}, "
-        f"model;dur={took.model}, total;dur={took.total}"
-    )
-    headers = [
-        (b"content-type", JSON),
-        (b"x-variant", reply.variant.encode()),
-        (b"x-variant-reason", reply.reason.encode()),
-        (b"server-timing", timing.encode()),
-    ]
-    if again is not None:
-        headers.append((b"x-route", again.encode()))
-    return Outcome(200, body, headers)
+    return Outcome(200, body, answer_headers(reply, JSON, again))
 
 
 class Pages:
@@ -225,9 +216,9 @@ class Pages:
 
     def routes(self) -> list[BaseRoute]:
         return [
-            Route("/v1/variants", self._get(self._variants)),
-            Route("/v1/variants/{name}", self._get(self._variant)),
-            Route("/v1/status", self._get(self._status)),
+            Route("/v1/variants", page(self._variants)),
+            Route("/v1/variants/{name}", page(self._variant)),
+            Route("/v1/status", page(self._status)),
             Route("/livez", self._alive),
             Route("/healthz", self._alive),
             Route("/readyz", self._ready),
@@ -237,16 +228,6 @@ class Pages:
             Mount("/docs/assets", StaticFiles(directory=openapi.assets(), check_dir=False)),
             Route("/", self._root),
         ]
-
-    def _get(self, read: Callable[[Request], object]) -> Callable[[Request], object]:
-        """A route whose answer is a value, as JSON."""
-
-        async def got(request: Request) -> Response:
-            body = msgspec.json.encode(read(request))
-            outcome = Outcome(200, body, [(b"content-type", JSON)])
-            return as_response(outcome, request_id_of(request.scope["headers"]))
-
-        return got
 
     def _variants(self, _: Request) -> object:
         return VariantList(variants=self._lanes.summaries())

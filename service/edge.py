@@ -12,7 +12,8 @@ import math
 import re
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from models.errors import (
     DeadlineExceeded,
     InvalidRequest,
     KadogoError,
+    MalformedRequest,
     NotReady,
     Overloaded,
     RateLimited,
@@ -40,7 +42,7 @@ from service.batch import CallerLeft
 from service.fair import Priority
 from service.forms import FieldsInvalid
 from service.policy import Unsatisfied
-from service.schemas import Problem
+from service.schemas import Error, Problem, Reply
 
 logger = logging.getLogger("kadogo")
 
@@ -62,6 +64,8 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(
     rb"""application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset="?utf-?8"?\s*)?""", re.IGNORECASE
 )
+# zlib's window sizes: with gzip's header and, as RFC 9110 defines "deflate", with zlib's.
+_WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
 class Caller:
@@ -69,7 +73,8 @@ class Caller:
     Who asks: the request's id, when it came (`perf_counter`), and what we learn on the way.
 
     receive    ASGI's, by which leaving is heard; None where it cannot be
-    variant    that answers, once chosen
+    path       the parameters of the route's path
+    task       and `variant` that answers, once chosen
     timeout_s  after `started`; what is not begun by then is not run
     key        whose share of the cores it is; None: everybody's who has none
     again      what X-Route is answered with
@@ -80,9 +85,11 @@ class Caller:
         "_receive",
         "again",
         "key",
+        "path",
         "priority",
         "request_id",
         "started",
+        "task",
         "timeout_s",
         "variant",
     )
@@ -92,11 +99,14 @@ class Caller:
         request_id: bytes,
         receive: Receive | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
+        path: Mapping[str, str] | None = None,
         *,
         timeout_s: float,
     ) -> None:
         self.request_id = request_id
+        self.path = path or {}
         self.started = perf_counter()
+        self.task: str | None = None
         self.variant: str | None = None
         self.timeout_s = timeout_s
         self.priority = Priority.INTERACTIVE
@@ -123,7 +133,7 @@ class Caller:
         """
         for name, value in self._headers:
             if name == b"x-request-timeout-ms":
-                if not value.isdigit() or not int(value):
+                if not value.isdigit() or len(value) > 15 or not int(value):
                     raise InvalidRequest("X-Request-Timeout-Ms is a whole number of milliseconds")
                 self.timeout_s = min(self.timeout_s, int(value) / 1000)
             elif name == b"x-priority":
@@ -150,13 +160,27 @@ class Outcome(NamedTuple):
     headers: Headers
 
 
+# The body behind these headers, at most so many bytes of it.
+Read = Callable[[Scope, Receive, int], Awaitable[bytes]]
+# A problem in another shape.
+Retell = Callable[[Outcome], Outcome]
+
+
+async def read_json(scope: Scope, receive: Receive, max_body: int) -> bytes:
+    """A JSON body. Raises what `check_content` and `read_body` raise."""
+    check_content(scope["headers"], max_body)
+    return await read_body(receive, max_body)
+
+
 class Post:
     """
-    An ASGI endpoint for `POST` of one JSON body: bytes in, `Outcome` out, errors as problems.
+    An ASGI endpoint for `POST` of one body: bytes in, `Outcome` out, errors as problems.
 
     A plain ASGI callable on purpose: a route of such costs no request object, no response object
     and no middleware of its own.
 
+    task    for the metrics; None: the one that `answer` finds out and tells its caller
+    read    of what type a body is, and how it is read
     retold  a problem in the shape that the callers of this endpoint expect
     """
 
@@ -164,22 +188,25 @@ class Post:
         self,
         answer: Callable[[bytes, Caller], Awaitable[Outcome]],
         *,
-        task: str,
+        task: str | None = None,
         max_body: int,
         deadline_s: float,
         body_s: float,
-        retold: Callable[[Outcome], Outcome] | None = None,
+        read: Read = read_json,
+        retold: Retell | None = None,
     ) -> None:
         self._answer = answer
         self._task = task
         self._max_body = max_body
         self._deadline_s = deadline_s
         self._body_s = body_s
+        self._read = read
         self._retold = retold
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = scope["headers"]
-        caller = Caller(request_id_of(headers), receive, headers, timeout_s=self._deadline_s)
+        headers, path = scope["headers"], scope.get("path_params")
+        request_id = request_id_of(headers)
+        caller = Caller(request_id, receive, headers, path, timeout_s=self._deadline_s)
         status = CALLER_LEFT
         try:
             outcome = await settled(self._read_and_answer(scope, receive, caller), caller)
@@ -190,15 +217,14 @@ class Post:
         except CallerLeft:
             metrics.rejected("caller_left")
         finally:
-            requested(self._task, caller, status)
+            requested(self._task or caller.task or "none", caller, status)
 
     async def _read_and_answer(self, scope: Scope, receive: Receive, caller: Caller) -> Outcome:
-        check_content(scope["headers"], self._max_body)
         if scope["query_string"]:
             raise InvalidRequest("a query string is not read here; send all of it in the body")
         caller.read()
         async with asyncio.timeout(caller.timeout_s):
-            body = await read_in_time(receive, self._max_body, self._body_s)
+            body = await in_time(self._read(scope, receive, self._max_body), self._body_s)
             return await self._answer(body, caller)
 
 
@@ -213,6 +239,28 @@ async def settled(answering: Awaitable[Outcome], caller: Caller) -> Outcome:
         raise
     except Exception as error:
         return refused(error, caller.request_id, caller.variant)
+
+
+def answer_headers(reply: Reply, content_type: bytes, again: str | None) -> Headers:
+    """
+    What every answer says beside its body: who answered and why, and where the time went.
+
+    again  what asks for the same choice again
+    """
+    took = reply.timing_ms
+    timing = (
+        f"queue;dur={took.queue}, encode;dur={took.encode}, "
+        f"model;dur={took.model}, total;dur={took.total}"
+    )
+    headers = [
+        (b"content-type", content_type),
+        (b"x-variant", reply.variant.encode()),
+        (b"x-variant-reason", reply.reason.encode()),
+        (b"server-timing", timing.encode()),
+    ]
+    if again is not None:
+        headers.append((b"x-route", again.encode()))
+    return headers
 
 
 def requested(task: str, caller: Caller, status: int) -> None:
@@ -236,6 +284,11 @@ async def deliver(send: Send, outcome: Outcome, request_id: bytes) -> None:
     await send({"type": "http.response.body", "body": outcome.body})
 
 
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first of that name, which is written in small letters."""
+    return next((value for each, value in headers if each == name), None)
+
+
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The caller's X-Request-ID if it is safe to repeat, else a new one."""
     for name, value in headers:
@@ -244,19 +297,32 @@ def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return secrets.token_hex(8).encode()
 
 
-def check_content(headers: Iterable[tuple[bytes, bytes]], max_body: int) -> None:
+def check_content(
+    headers: Iterable[tuple[bytes, bytes]],
+    max_body: int,
+    *,
+    also: bytes | None = None,
+    compressed: bool = False,
+) -> None:
     """
     Refuse by the headers alone what is not JSON or says it is too large.
 
-    No content type at all passes for JSON. Raises `UnsupportedContent`, `TooLarge`.
+    No content type at all passes for JSON. `also`: another type that is taken; `compressed`: so
+    are the encodings that `inflated` reads. Raises `UnsupportedContent`, `TooLarge`.
     """
     for name, value in headers:
         if name == b"content-type":
-            if value != JSON and not _JSON_TYPE.fullmatch(value):
-                raise UnsupportedContent("send JSON in UTF-8, as Content-Type: application/json")
+            if value not in (JSON, also) and not _JSON_TYPE.fullmatch(value):
+                other = f" or {also.decode()}" if also else ""
+                raise UnsupportedContent(
+                    f"send JSON in UTF-8, as Content-Type: application/json{other}"
+                )
         elif name == b"content-encoding":
-            if value.lower() != b"identity":
-                raise UnsupportedContent("send the body as it is, without a Content-Encoding")
+            if value.lower() != b"identity" and not (compressed and value.lower() in _WINDOWS):
+                other = ", or with gzip or deflate" if compressed else ""
+                raise UnsupportedContent(
+                    f"send the body as it is, without a Content-Encoding{other}"
+                )
         elif name == b"content-length" and value.isdigit() and int(value) > max_body:
             raise _too_large(max_body)
 
@@ -282,15 +348,34 @@ async def read_body(receive: Receive, max_body: int) -> bytes:
             return b"".join(parts) if len(parts) > 1 else part
 
 
-async def read_in_time(receive: Receive, max_body: int, body_s: float) -> bytes:
-    """As `read_body`; raises `SlowBody` where the body is not whole within so many seconds."""
+async def in_time(reading: Awaitable[bytes], body_s: float) -> bytes:
+    """Raises `SlowBody` where the body is not whole within so many seconds."""
     try:
         async with asyncio.timeout(body_s):
-            return await read_body(receive, max_body)
+            return await reading
     except TimeoutError:
         raise SlowBody(
             f"the body was not all here within {body_s:g} s; send it faster, or less of it"
         ) from None
+
+
+def inflated(body: bytes, encoding: bytes, max_body: int) -> bytes:
+    """
+    What `body` was before it was compressed with gzip or deflate.
+
+    Stops at the limit, so that a small body does not become a large one. Raises `TooLarge`, and
+    `MalformedRequest` for what is not of that encoding, not whole, or followed by something.
+    """
+    inflate = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        whole = inflate.decompress(body, max_body + 1)
+    except zlib.error:
+        raise MalformedRequest(f"the body is not {encoding.decode()}") from None
+    if len(whole) > max_body:
+        raise _too_large(max_body)
+    if not inflate.eof or inflate.unused_data:
+        raise MalformedRequest(f"the body is not one whole piece of {encoding.decode()}")
+    return whole
 
 
 def _too_large(max_body: int) -> TooLarge:
@@ -336,7 +421,7 @@ def error_alone(problem: Outcome) -> Outcome:
     """A problem as `{"error": "..."}`, what it says and nothing more; its headers stay."""
     told = msgspec.json.decode(problem.body, type=Problem)
     headers = [(name, JSON if name == b"content-type" else v) for name, v in problem.headers]
-    return Outcome(problem.status, msgspec.json.encode({"error": told.detail}), headers)
+    return Outcome(problem.status, msgspec.json.encode(Error(told.detail)), headers)
 
 
 def _reason(error: Exception) -> str:
@@ -388,10 +473,38 @@ def _log_unforeseen(error: Exception, request_id: bytes) -> None:
     logger.error("request %s: %s\n%s", request_id.decode(), type(error).__name__, where)
 
 
+# By the beginning of their paths: surfaces where whatever is not a `Post` retells its problems too.
+_RETOLD: dict[str, Retell] = {"/v2": error_alone}
+
+
+def refused_at(path: str, error: Exception, request_id: bytes) -> Outcome:
+    """As `refused`, in the shape errors have at this path, whether there is something or not."""
+    outcome = refused(error, request_id)
+    for start, retold in _RETOLD.items():
+        if f"{path}/".startswith(f"{start}/"):
+            return retold(outcome)
+    return outcome
+
+
 async def problem(request: Request, error: Exception) -> Response:
     """Starlette's exception handler for every route that is not a `Post`."""
-    request_id = request_id_of(request.scope["headers"])
-    return as_response(refused(error, request_id), request_id)
+    scope = request.scope
+    request_id = request_id_of(scope["headers"])
+    return as_response(refused_at(scope["path"], error, request_id), request_id)
+
+
+def page(read: Callable[[Request], object]) -> Callable[[Request], Awaitable[Response]]:
+    """A route whose answer is a value, as JSON."""
+
+    async def got(request: Request) -> Response:
+        return as_json(request, read(request))
+
+    return got
+
+
+def as_json(request: Request, value: object) -> Response:
+    outcome = Outcome(200, msgspec.json.encode(value), [(b"content-type", JSON)])
+    return as_response(outcome, request_id_of(request.scope["headers"]))
 
 
 def as_response(outcome: Outcome, request_id: bytes) -> Response:
@@ -423,9 +536,9 @@ class BoundedBody:
         try:
             if scope["path"] in self._json:
                 check_content(scope["headers"], self._max_body)
-            body = await read_in_time(receive, self._max_body, self._body_s)
+            body = await in_time(read_body(receive, self._max_body), self._body_s)
         except RequestError as error:
-            await deliver(send, refused(error, request_id), request_id)
+            await deliver(send, refused_at(scope["path"], error, request_id), request_id)
         except CallerLeft:
             metrics.rejected("caller_left")
         else:

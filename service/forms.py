@@ -16,6 +16,7 @@ import msgspec
 
 from models.errors import InvalidRequest, MalformedRequest
 
+T = TypeVar("T")
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -62,45 +63,31 @@ class Form(Generic[Kind]):
     def read(self, body: bytes) -> Kind:
         """Raises `MalformedRequest` for what is not JSON, `FieldsInvalid` for what is not this."""
         try:
-            return self._decoder.decode(body)
+            return decoded(body, self._decoder)
         except msgspec.ValidationError as error:
             wrong = [self._field_error(str(error))]
             # An unknown field is often `inputs` misspelt: say both.
-            if str(error).startswith(_UNKNOWN) and _lacks_inputs(body):
+            if str(error).startswith(UNKNOWN) and _lacks_inputs(body):
                 wrong.append(FieldError("", "Object missing required field `inputs`"))
             raise FieldsInvalid(*wrong) from None
-        except msgspec.DecodeError as error:
-            raise MalformedRequest(_malformed(body, str(error))) from None
-        except UnicodeDecodeError:
-            raise MalformedRequest("the body is not UTF-8") from None
-        except RecursionError:
-            raise MalformedRequest("the body is nested too deeply") from None
 
-    def convert(self, value: object) -> Kind:
-        """As `read`, from a value already read from JSON."""
+    def convert(self, value: object, *, strict: bool = True) -> Kind:
+        """As `read`, from a value already read from JSON. Not `strict`: "0.5" is a number too."""
         try:
-            return msgspec.convert(value, self._kind)
+            return msgspec.convert(value, self._kind, strict=strict)
         except msgspec.ValidationError as error:
             raise FieldsInvalid(self._field_error(str(error))) from None
 
     def _field_error(self, message: str) -> FieldError:
-        """
-        msgspec's message as a pointer and a detail that repeats nothing the caller wrote.
-
-        "Expected `str`, got `int` - at `$.inputs[1]`"
-        ->  ("/inputs/1", "Expected `str`, got `int`")
-        """
-        if message.startswith(_UNKNOWN):
+        """msgspec's message as a pointer and a detail that repeats nothing the caller wrote."""
+        if message.startswith(UNKNOWN):
             return self._unknown_field(message)
-        found = _AT.search(message)
-        steps = _STEP.finditer(found[1]) if found else ()
-        pointer = "".join(f"/{step[1] or step[2] or '-'}" for step in steps)
-        detail = message[: found.start()] if found else message
-        if pointer in self._said:
-            return FieldError(pointer, self._said[pointer])
-        if pointer in self._choices and detail.startswith("Invalid enum value"):
-            return FieldError(pointer, f"it is one of {self._choices[pointer]}")
-        return FieldError(pointer, _safe(detail))
+        error = pointed(message)
+        if error.pointer in self._said:
+            return FieldError(error.pointer, self._said[error.pointer])
+        if error.pointer in self._choices and error.detail.startswith("Invalid enum value"):
+            return FieldError(error.pointer, f"it is one of {self._choices[error.pointer]}")
+        return error
 
     def _unknown_field(self, message: str) -> FieldError:
         """A caller's text may be the field's name: only one that another kind knows is repeated."""
@@ -108,10 +95,40 @@ class Form(Generic[Kind]):
             if not message.endswith(f" - at `$.{outer}`"):
                 continue
             for name, detail in self._elsewhere.items():
-                if message.startswith(f"{_UNKNOWN} `{name}` "):
+                if message.startswith(f"{UNKNOWN} `{name}` "):
                     return FieldError(f"/{outer}/{name}", detail)
             return FieldError(f"/{outer}", _known(inner))
         return FieldError("", _known(self._kind))
+
+
+# How msgspec's message begins of a field it does not know; its name is of the caller's making.
+UNKNOWN = "Object contains unknown field"
+
+
+def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Raises `MalformedRequest` for what is not JSON, msgspec's `ValidationError` for the rest."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        raise MalformedRequest(_malformed(body, str(error))) from None
+    except UnicodeDecodeError:
+        raise MalformedRequest("the body is not UTF-8") from None
+    except RecursionError:
+        raise MalformedRequest("the body is nested too deeply") from None
+
+
+def pointed(message: str) -> FieldError:
+    """
+    msgspec's message as a pointer and a detail. Of an unknown field both may be the caller's own.
+
+    "Expected `str`, got `int` - at `$.inputs[1]`"  ->  ("/inputs/1", "Expected `str`, got `int`")
+    """
+    found = _AT.search(message)
+    steps = _STEP.finditer(found[1]) if found else ()
+    pointer = "".join(f"/{step[1] or step[2] or '-'}" for step in steps)
+    return FieldError(pointer, _safe(message[: found.start()] if found else message))
 
 
 # Fewer bytes follow than the other half of the pair would take, and it has not begun.
@@ -129,7 +146,6 @@ def _malformed(body: bytes, message: str) -> str:
 
 _AT = re.compile(r" - at `\$([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
-_UNKNOWN = "Object contains unknown field"
 
 
 class _Inputs(msgspec.Struct):

@@ -111,12 +111,6 @@ class TokenPiece(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
-class Error(msgspec.Struct, frozen=True):
-    """What went wrong and what to do; the status says the rest."""
-
-    error: str
-
-
 Told = list[TokenGroup | TokenPiece] | list[LabelScore]
 # As `api.Answers.outcome`.
 Answering = Callable[[Task, Ask, Caller, Callable[[Reply], bytes]], Awaitable[Outcome]]

@@ -23,6 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client import generate_latest as _exposition
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.samples import Sample
 
 # A gauge beside every series, which nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -99,6 +100,12 @@ DROPPED = Counter(
     "kadogo_dropped_total", "Windows not run because nobody waited any more.", ["variant", "reason"]
 )
 ANSWERED = Counter("kadogo_texts_total", "Texts answered.", ["variant"])
+LAST = Gauge(
+    "kadogo_last_answer_timestamp_seconds",
+    "When a text was last answered, in seconds since 1970.",
+    ["variant"],
+    multiprocess_mode="max",
+)
 READ = Counter("kadogo_tokens_total", "Tokens run, without padding.", ["variant"])
 INFO = Gauge(
     "kadogo_variant_info",
@@ -120,6 +127,7 @@ class VariantMetrics:
         self._padding = PADDING.labels(variant)
         self._depth = DEPTH.labels(variant)
         self._answered = ANSWERED.labels(variant)
+        self._last = LAST.labels(variant)
         self._read = READ.labels(variant)
         self._variant = variant
 
@@ -138,6 +146,7 @@ class VariantMetrics:
 
     def answered(self, *, texts: int, queue_s: float, encode_s: float) -> None:
         self._answered.inc(texts)
+        self._last.set_to_current_time()
         self._queue.observe(queue_s)
         self._encode.observe(encode_s)
 
@@ -177,11 +186,22 @@ def shown(
 
 def exposition() -> bytes:
     """The metrics of every process, in Prometheus' text format."""
+    return _exposition(_registry())
+
+
+def counted() -> list[Sample]:
+    """What every process has counted till now, added up. Without the buckets."""
+    samples = (sample for family in _registry().collect() for sample in family.samples)
+    return [sample for sample in samples if not sample.name.endswith("_bucket")]
+
+
+def _registry() -> CollectorRegistry:
+    """This process' metrics, or where there are several processes those of all."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return _exposition(REGISTRY)
+        return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return _exposition(registry)
+    return registry
 
 
 def forget_the_dead() -> None:

@@ -20,11 +20,11 @@ from models.spec import (
     NerAnswer,
     Task,
 )
+from service import inference_openapi
 from service.compare import entities_compared
 from service.forms import FieldError
 from service.guard import scope_of
 from service.huggingface import (
-    Error,
     TextClassificationInput,
     TokenClassificationInput,
     TokenGroup,
@@ -33,9 +33,11 @@ from service.huggingface import (
 from service.policy import Rejected
 from service.schemas import (
     PARAMETERS,
+    VERSION,
     Changed,
     ClassificationAsk,
     ClassificationReply,
+    Error,
     History,
     NerAsk,
     NerReply,
@@ -55,13 +57,13 @@ from service.side_by_side import (
 )
 
 TITLE = "Kadogo"
-VERSION = "1"
 SUMMARY = "Named entities and topics of texts in African languages, from small models."
 DESCRIPTION = """\
 Offsets are into the caller's own string: `text[start:end]` is the entity. Long texts are read in
 overlapping windows, never cut. Errors are problems as RFC 9457 has them and repeat no text.
 `bentoml.SyncHTTPClient(url).ner(inputs="...")` and `.classify(...)` give the same answers; what
-they send is in `/docs.json`."""
+they send is in `/docs.json`. Below `/v2` is the Open Inference Protocol with Triton's extensions,
+as `tritonclient.http` speaks it."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -241,6 +243,7 @@ def document() -> bytes:
         *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
         *(Problem, Error, VariantList, VariantDetail, Status),
         *(Changed, RoutesNow, History),
+        *inference_openapi.SHAPES,
     )
     schemas, components = msgspec.json.schema_components(
         shapes, ref_template="#/components/schemas/{name}"
@@ -258,8 +261,17 @@ def document() -> bytes:
                 "description": DESCRIPTION,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "tags": [{"name": "answers"}, {"name": "variants"}, {"name": "operations"}],
-            "paths": _guarded(_paths(ref), ref[Problem]),
+            "tags": [
+                *({"name": "answers"}, {"name": "variants"}, {"name": "operations"}),
+                inference_openapi.TAG,
+            ],
+            "paths": _guarded(
+                {
+                    **_paths(ref),
+                    **inference_openapi.paths(ref, _ASKED, (_NER_ASK["inputs"], _NER_REPLY)),
+                },
+                ref[Problem],
+            ),
             "components": {
                 "schemas": components,
                 "headers": _HEADERS,

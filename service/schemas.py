@@ -32,6 +32,8 @@ from service.forms import FieldError, FieldsInvalid, Form
 from service.generation import Generation
 from service.policy import Near, Policy, Rejected
 
+VERSION = "1"  # of the API
+
 # Told in the API's description; `texts_of` checks it, and says better what is wrong.
 _TEXT = Meta(
     description="A text with something in it.", extra_json_schema={"minLength": 1, "pattern": r"\S"}
@@ -167,6 +169,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nearest: list[Near] | None = None
 
 
+class Error(msgspec.Struct, frozen=True):
+    """What went wrong and what to do, where clients read no problems; the status says the rest."""
+
+    error: str
+
+
 class State(StrEnum):
     LOADING = "loading"
     READY = "ready"
@@ -291,9 +299,9 @@ def read_ask(body: bytes, task: Task) -> Ask:
     return _of_one(_FORMS[task].read(body))
 
 
-def convert_ask(value: object, task: Task) -> Ask:
-    """As `read_ask`, from a value already read from JSON."""
-    return _of_one(_FORMS[task].convert(value))
+def convert_ask(value: object, task: Task, *, strict: bool = True) -> Ask:
+    """As `read_ask`, from a value already read from JSON. Not `strict`: "0.5" is a number too."""
+    return _of_one(_FORMS[task].convert(value, strict=strict))
 
 
 def _of_one(ask: Ask) -> Ask:
@@ -302,9 +310,9 @@ def _of_one(ask: Ask) -> Ask:
     return ask
 
 
-def texts_of(ask: Ask, *, max_inputs: int, max_text: int) -> list[str]:
+def texts_of(ask: Ask, *, max_inputs: int, max_text: int, pointer: str = "/inputs") -> list[str]:
     """
-    The texts of a request, every one fit to be read.
+    The texts of a request, every one fit to be read. `pointer`: where in the body they were.
 
     Raises `TooLarge` beyond either limit, `FieldsInvalid` for no text, an empty text or one with
     a lone surrogate (no UTF-8 can say it, so no tokenizer can read it).
@@ -312,20 +320,20 @@ def texts_of(ask: Ask, *, max_inputs: int, max_text: int) -> list[str]:
     single = isinstance(ask.inputs, str)
     texts = [ask.inputs] if isinstance(ask.inputs, str) else ask.inputs
     if not texts:
-        raise FieldsInvalid(FieldError("/inputs", "give at least one text"))
+        raise FieldsInvalid(FieldError(pointer, "give at least one text"))
     if len(texts) > max_inputs:
         raise TooLarge(f"{len(texts)} inputs; at most {max_inputs} go in one request")
     for index, text in enumerate(texts):
-        pointer = "/inputs" if single else f"/inputs/{index}"
+        at = pointer if single else f"{pointer}/{index}"
         if len(text) > max_text:
             raise TooLarge(
-                f"{pointer} has {len(text)} characters; "
+                f"{at} has {len(text)} characters; "
                 f"at most {max_text} are taken in one text: split it"
             )
         if not text or text.isspace():
-            raise FieldsInvalid(FieldError(pointer, "the text is empty"))
+            raise FieldsInvalid(FieldError(at, "the text is empty"))
         if not text.isascii() and _has_surrogate(text):
-            raise FieldsInvalid(FieldError(pointer, "the text has a lone surrogate"))
+            raise FieldsInvalid(FieldError(at, "the text has a lone surrogate"))
     return texts
 
 

@@ -462,6 +462,8 @@ def test_a_name_and_a_policy_together_are_refused(client: TestClient) -> None:
         ("X-Request-Timeout-Ms", "0"),
         ("X-Request-Timeout-Ms", "-5"),
         ("X-Request-Timeout-Ms", "1.5"),
+        ("X-Request-Timeout-Ms", "9" * 400),
+        ("X-Request-Timeout-Ms", "9" * 5000),
         ("X-Priority", "shadow"),
         ("X-Priority", "SECRET"),
     ],

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import logging
+import tracemalloc
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
-from starlette.types import Message, Receive
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope
 
-from models.errors import InvalidRequest, NotReady, Overloaded, TooLarge, UnsupportedContent
+from models.errors import (
+    InvalidRequest,
+    MalformedRequest,
+    NotReady,
+    Overloaded,
+    TooLarge,
+    UnsupportedContent,
+)
 from service.batch import CallerLeft
 from service.edge import (
+    JSON,
+    PROBLEM,
     BoundedBody,
     Caller,
     Headers,
@@ -21,8 +36,10 @@ from service.edge import (
     Post,
     check_content,
     error_alone,
+    inflated,
     read_body,
     refused,
+    refused_at,
     request_id_of,
 )
 from service.forms import FieldError, FieldsInvalid
@@ -102,6 +119,42 @@ def test_a_length_beyond_the_limit_is_refused_before_a_byte_is_read() -> None:
         check_content([(b"content-length", b"11")], 10)
 
 
+def test_another_type_and_compression_are_read_where_they_are_wanted() -> None:
+    binary = (b"content-type", b"application/octet-stream")
+    check_content([binary, (b"content-encoding", b"gzip")], 10, also=binary[1], compressed=True)
+    with pytest.raises(UnsupportedContent, match="application/json or application/octet-stream"):
+        check_content([(b"content-type", b"text/plain")], 10, also=binary[1])
+    with pytest.raises(UnsupportedContent, match="or with gzip or deflate"):
+        check_content([(b"content-encoding", b"br")], 10, compressed=True)
+
+
+@given(st.binary(max_size=100), st.sampled_from([b"gzip", b"deflate"]))
+def test_what_was_compressed_is_what_it_was(body: bytes, encoding: bytes) -> None:
+    compressed = gzip.compress(body) if encoding == b"gzip" else zlib.compress(body)
+    assert inflated(compressed, encoding, 100) == body
+    for broken in (compressed[:-1], compressed + b"x", compressed * 2, body):
+        with pytest.raises(MalformedRequest):
+            inflated(broken, encoding, 100)
+
+
+@given(st.binary(), st.sampled_from([b"gzip", b"deflate"]))
+def test_any_bytes_are_inflated_or_refused(body: bytes, encoding: bytes) -> None:
+    with contextlib.suppress(MalformedRequest, TooLarge):
+        assert len(inflated(body, encoding, 9)) <= 9
+
+
+def test_a_small_body_does_not_become_a_large_one() -> None:
+    bomb = gzip.compress(bytes(10**8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="larger than 1000 bytes"):
+            inflated(bomb, b"gzip", 1000)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+    assert len(inflated(gzip.compress(bytes(1000)), b"gzip", 1000)) == 1000
+
+
 # --- request ids -----------------------------------------------------------------------------
 
 
@@ -159,6 +212,25 @@ def test_not_ready_says_when_to_come_back() -> None:
     assert (b"retry-after", b"1") in refused(NotReady("loading"), b"id").headers
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v2", JSON),
+        ("/v2/", JSON),
+        ("/v2/models/x", JSON),
+        ("/v22", PROBLEM),
+        ("/v1/ner", PROBLEM),
+        ("/", PROBLEM),
+        ("*", PROBLEM),
+    ],
+)
+def test_the_shape_of_an_error_goes_by_the_surface(path: str, kind: bytes) -> None:
+    outcome = refused_at(path, Overloaded("full", retry_after_s=2.3), b"id")
+    assert outcome.status == 429
+    assert set(outcome.headers) == {(b"content-type", kind), (b"retry-after", b"3")}
+    assert shown(outcome)["error" if kind == JSON else "detail"] == "full"
+
+
 def test_an_unforeseen_error_tells_neither_the_caller_nor_the_log_its_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -180,14 +252,16 @@ def test_an_unforeseen_error_tells_neither_the_caller_nor_the_log_its_message(
 # --- the endpoint ----------------------------------------------------------------------------
 
 
-def posted(endpoint: Any, headers: Headers, messages: Iterable[Message]) -> list[Message]:
+def posted(
+    endpoint: Any, headers: Headers, messages: Iterable[Message], path: str = "/v1/ner"
+) -> list[Message]:
     """What the endpoint sends."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/ner"}
+    scope = {"type": "http", "method": "POST", "path": path}
     scope |= {"headers": headers, "query_string": b""}
     asyncio.run(endpoint(scope, receiving(messages), send))
     return sent
@@ -269,6 +343,23 @@ def test_a_deadline_before_the_bodys_own_time_is_up_is_a_504() -> None:
     assert trickled(post, b"ab")[0]["status"] == 504
 
 
+def test_an_endpoint_may_read_bodies_in_its_own_way() -> None:
+    async def backwards(scope: Scope, receive: Receive, max_body: int) -> bytes:
+        return (await read_body(receive, max_body))[::-1]
+
+    async def told(body: bytes, caller: Caller) -> Outcome:
+        caller.task = "ner"
+        assert caller.header("x-more") == "1" and caller.header("x-less") is None
+        return await _echo(body, caller)
+
+    post = Post(told, max_body=10, deadline_s=5, body_s=5, read=backwards)
+    kind = (b"content-type", b"text/plain")
+    start, body = posted(post, [kind, (b"x-more", b"1")], chunks(b"hello"))
+    assert (start["status"], body["body"]) == (200, b"olleh")
+    start, _ = posted(post, [], chunks(b"hello hello"))
+    assert start["status"] == 413
+
+
 def test_nothing_is_sent_to_a_caller_who_left() -> None:
     post = Post(_echo, task="ner", max_body=10, deadline_s=5, body_s=5)
     assert posted(post, [], [{"type": "http.disconnect"}]) == []
@@ -283,8 +374,10 @@ def test_bodies_that_others_read_are_bounded_as_well() -> None:
     bounded = BoundedBody(reads, max_body=4, body_s=5)
     assert posted(bounded, [], chunks(b"ab", b"cd")) == []
     assert seen == [b"abcd"]
-    start, _ = posted(bounded, [], chunks(b"ab", b"cde"))
-    assert start["status"] == 413
+    for path, kind in (("/v1/ner", PROBLEM), ("/v2/models/x/infer", JSON)):
+        start, _ = posted(bounded, [], chunks(b"ab", b"cde"), path)
+        assert start["status"] == 413
+        assert (b"content-type", kind) in start["headers"]
     assert seen == [b"abcd"]
 
 
@@ -301,5 +394,5 @@ def test_where_others_would_read_more_than_json_nothing_else_passes(kind: bytes)
         raise AssertionError
 
     bounded = BoundedBody(reads, max_body=4, body_s=5, json={"/ner"})
-    start, _ = posted(bounded, [(b"content-type", kind)], chunks(b"ab"))
+    start, _ = posted(bounded, [(b"content-type", kind)], chunks(b"ab"), "/ner")
     assert start["status"] == 415

@@ -31,6 +31,7 @@ OURS = {
     "kadogo_shadow_said",
     "kadogo_shadow_difference_seconds",
     "kadogo_shadow_lost",
+    "kadogo_last_answer_timestamp_seconds",
     "kadogo_texts",
     "kadogo_tokens",
     "kadogo_variant_info",
@@ -94,6 +95,7 @@ def test_a_batch_is_counted_with_its_padding() -> None:
     assert value("kadogo_batch_tokens_sum") == 75
     assert value("kadogo_tokens_total") == 75
     assert value("kadogo_texts_total") == 2
+    assert (value("kadogo_last_answer_timestamp_seconds") or 0) > 0
     assert value("kadogo_queue_depth") == 7
     assert value("kadogo_dropped_total", reason="deadline") == 1
     assert value("kadogo_request_seconds_count", task="ner", status_class="2xx") == 1
@@ -106,8 +108,10 @@ metrics.forget_the_dead()
 observer = metrics.VariantMetrics("v")
 observer.waiting(5, 50)
 observer.ran(items=1, tokens=2, padded=2, seconds=0.1)
+metrics.LAST.labels("v").set({"first": 20, "last": 10}[sys.argv[1]])
 if sys.argv[1] == "last":
     print(metrics.exposition().decode())
+    print([(sample.name, sample.value) for sample in metrics.counted()])
 os._exit(0)  # dies without saying so
 """
 
@@ -125,6 +129,9 @@ def test_processes_add_up_and_the_dead_wait_for_nothing(tmp_path: Path) -> None:
         )
     assert 'kadogo_model_seconds_count{variant="v"} 2.0' in done.stdout
     assert 'kadogo_queue_depth{variant="v"} 5.0' in done.stdout
+    assert 'kadogo_last_answer_timestamp_seconds{variant="v"} 20.0' in done.stdout
+    assert "('kadogo_model_seconds_count', 2.0)" in done.stdout
+    assert "_bucket'" not in done.stdout
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), 1])

@@ -110,7 +110,7 @@ def test_every_example_fits_its_schema() -> None:
                 if "example" in content:
                     valid(content["example"], content["schema"])
                     seen += 1
-    assert seen == 9
+    assert seen == 13
     for example in DOCUMENT["components"]["schemas"]["Problem"]["examples"]:
         valid(example, {"$ref": "#/components/schemas/Problem"})
 
@@ -174,6 +174,21 @@ def near(said: list[dict[str, Any]], shown: list[dict[str, Any]]) -> None:
     assert scores(said) == pytest.approx(scores(shown), abs=SCORE_TOLERANCE)
 
 
+def test_the_example_of_the_inference_protocol_is_answered_so_too(embedded: TestClient) -> None:
+    post = DOCUMENT["paths"]["/v2/models/{name}/infer"]["post"]
+    asked = post["requestBody"]["content"]["application/json"]["example"]
+    shown = post["responses"]["200"]["content"]["application/json"]["example"]
+    said = embedded.post("/v2/models/ner-int8/infer", json=asked).json()
+    valid(said, {"$ref": "#/components/schemas/InferResponse"})
+    assert said.keys() == shown.keys() and said["id"] == shown["id"]
+    assert said["model_name"] == shown["model_name"]
+    [mine], [theirs] = said["outputs"], shown["outputs"]
+    assert {**mine, "data": None} == {**theirs, "data": None}
+    results = [[{"entities": json.loads(e)} for e in each["data"]] for each in (mine, theirs)]
+    assert unscored(results[0]) == unscored(results[1])
+    assert scores(results[0]) == pytest.approx(scores(results[1]), abs=SCORE_TOLERANCE)
+
+
 def found(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Every entity or label of the results."""
     return (each for result in results for each in result.get("entities") or result["labels"])
@@ -209,24 +224,47 @@ def test_what_needs_a_key_is_described_so_and_nothing_else() -> None:
             assert refusals and "RateLimit" in operation["responses"]["429"]["headers"]
 
 
-PATHS = ("/v1/variants", "/v1/variants/ner-int8", "/v1/status", "/readyz")
+def test_every_refusal_of_the_inference_protocol_is_described_as_its_error() -> None:
+    for path, _, operation in operations():
+        for status, response in operation["responses"].items():
+            content = response["content"]
+            # What the guard refuses is a problem everywhere.
+            guards = status in ("401", "403", "429") and "application/json" not in content
+            if path.startswith("/v2") and status != "200" and not guards:
+                schema = content["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}
+
+
+MODELS = ("/v2/models/ner-int8", "/v2/models/ner-int8/versions/{version}")
+PATHS = (
+    *("/v1/variants", "/v1/variants/ner-int8", "/v1/status", "/readyz"),
+    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats"),
+    *(model + what for model in MODELS for what in ("", "/ready", "/config", "/stats")),
+)
 
 
 def test_what_the_server_says_fits_what_is_described(client: TestClient) -> None:
     said = {path: described(client.get(path), path) for path in PATHS}
-    assert [path for path, status in said.items() if status == 200] == ["/v1/status"]
+    answered = [path for path, status in said.items() if status == 200]
+    assert answered == ["/v1/status", "/v2", "/v2/health/live"]
 
 
 def test_what_a_loaded_server_says_fits_too(tmp_path: Path) -> None:
     write_variant(tmp_path, "ner-int8", Task.NER)
     with loaded(Settings(catalog=tmp_path)) as client:
+        version = client.get("/v1/variants/ner-int8").json()["digest"]
         for path in PATHS:
-            assert described(client.get(path), path) == 200
+            assert described(client.get(path.format(version=version)), path) == 200
+        for path in PATHS[-4:]:
+            assert described(client.get(path), path) == 404  # of no such version
+        index = DOCUMENT["paths"]["/v2/repository/index"]["post"]["responses"]["200"]
+        said = client.post("/v2/repository/index").json()
+        valid(said, index["content"]["application/json"]["schema"])
 
 
 def described(response: Response, path: str) -> int:
     """The status, once what was said of `path` was found to be as described."""
-    template = re.sub("ner-int8$", "{name}", path)
+    template = path.replace("ner-int8", "{name}")
     responses = DOCUMENT["paths"][template]["get"]["responses"]
     [(kind, content)] = responses[str(response.status_code)]["content"].items()
     assert response.headers["content-type"].startswith(kind)

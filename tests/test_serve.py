@@ -50,11 +50,13 @@ class Server:
     def log(self) -> str:
         return self._log.read_text()
 
-    def until_ready(self) -> None:
+    def until_ready(self, workers: int) -> None:
+        """Each of them: /readyz is answered by whichever comes first."""
         for _ in range(600):
             assert self.process.poll() is None, self.log
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                ready = httpx.get(f"{self.url}/readyz").status_code == 200
+                if ready and self.log.count("ready in ") == workers:
                     return
             time.sleep(0.1)
         raise AssertionError(f"not ready in a minute:\n{self.log}")
@@ -92,7 +94,7 @@ def serving(
         )
     server = Server(process, f"http://127.0.0.1:{port}", log)
     try:
-        server.until_ready()
+        server.until_ready(int(settings.get("KADOGO_WORKERS", 1)))
         yield server
     finally:
         process.terminate()
