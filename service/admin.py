@@ -52,28 +52,28 @@ class Admin:
             text = (await read_body(request.receive, MAX_ROUTES)).decode()
         except UnicodeDecodeError:
             raise MalformedRequest("the routes are not UTF-8") from None
-        return _changed(await self._changes.route(text, who=_who()))
+        return _changed(await self._changes.route(text, who=who()))
 
     async def _history(self, _: Request) -> object:
         return History(generations=self._changes.history())
 
     async def _restore(self, request: Request) -> object:
         number = request.path_params["number"]
-        return _changed(await self._changes.restore(number, who=_who()))
+        return _changed(await self._changes.restore(number, who=who()))
 
     async def _load(self, request: Request) -> object:
-        return _changed(await self._changes.load(request.path_params["name"], who=_who()))
+        return _changed(await self._changes.load(request.path_params["name"], who=who()))
 
     async def _unload(self, request: Request) -> object:
-        return _changed(await self._changes.unload(request.path_params["name"], who=_who()))
+        return _changed(await self._changes.unload(request.path_params["name"], who=who()))
 
     async def _check(self, _: Request) -> object:
-        return _changed(await self._changes.check(who=_who()))
+        return _changed(await self._changes.check(who=who()))
 
 
 def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
     async def answered(request: Request) -> Response:
-        _who()
+        who()
         if request.method == "POST" and await request.body():
             raise InvalidRequest("this takes no body: what it does is in its path")
         body = msgspec.json.encode(await answer(request))
@@ -83,7 +83,7 @@ def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
     return answered
 
 
-def _who() -> str:
+def who() -> str:
     """The name of the key that asks. Raises `Forbidden` where the server asks for none."""
     key = KEY.get()
     if key is None:

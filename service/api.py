@@ -179,7 +179,7 @@ class Answers:
         models = huggingface.Models(self.lanes, self._settings, self.outcome)
         compare = SideBySide(self.lanes, self._settings).endpoint()
         return [
-            *InferenceProtocol(self.lanes, self._settings, self.reply).routes(),
+            *InferenceProtocol(self.lanes, self._settings, self.reply, self.changes).routes(),
             Route("/models/{variant:path}", models, methods=["POST"]),
             Route("/v1/compare", compare, methods=["POST"]),
         ]

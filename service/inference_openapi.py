@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from service.inference_schemas import (
+    ChangeRequest,
     IndexEntry,
     IndexRequest,
     Live,
@@ -32,13 +33,14 @@ TAG = {
 }
 SHAPES: tuple[Any, ...] = (
     *(ServerMetadata, Live, Ready, ModelMetadata, ModelReady, ModelConfig, ModelStatsList),
-    *(InferRequest, InferResponse, IndexRequest, list[IndexEntry]),
+    *(InferRequest, InferResponse, IndexRequest, list[IndexEntry], ChangeRequest),
 )
 
 _MODELS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 _REFUSALS = {
     400: "The body is not JSON in UTF-8, or its tensors, outputs or parameters will not do.",
     404: "No such variant, or not in this version; the answer says what there is.",
+    409: "It cannot be done; what served before serves on.",
     413: "Too many texts, too long a text, too large a body, or more than the queue holds.",
     415: "Neither JSON nor `application/octet-stream`, or an encoding we do not read.",
     429: "The queue is full. Retry-After comes from the measured rate of work.",
@@ -65,6 +67,12 @@ def paths(ref: dict[Any, Any], headers: list[Any], example: tuple[str, NerReply]
         "/v2/health/ready": _get("ready", "As /readyz", ref, Ready, 503),
         "/v2/models/stats": _get("all_stats", "Every variant's counts", ref, ModelStatsList, 503),
         "/v2/repository/index": _index(ref),
+        "/v2/repository/models/{name}/load": _change(
+            "load_model", "Serve the variant as its folder in the catalog is now", ref
+        ),
+        "/v2/repository/models/{name}/unload": _change(
+            "unload_model", "Serve the variant no longer", ref
+        ),
     }
     for path in _MODELS:
         end = "_version" if "version" in path else ""
@@ -135,6 +143,19 @@ def _index(ref: dict[Any, Any]) -> dict[str, Any]:
             "200": _found("Every variant and its state", ref[list[IndexEntry]]),
             **_refusals(ref, 400, 413, 415, 503),
         },
+    }
+    return {"post": post}
+
+
+def _change(operation: str, summary: str, ref: dict[Any, Any]) -> dict[str, Any]:
+    done = {"description": "Every worker has done it.", "headers": _headers("X-Request-ID")}
+    post = {
+        **_about(operation, summary),
+        "parameters": [
+            {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        ],
+        "requestBody": {"content": _json(ref[ChangeRequest])},
+        "responses": {"200": done, **_refusals(ref, 400, 404, 409, 413, 415, 503, 504)},
     }
     return {"post": post}
 

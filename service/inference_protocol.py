@@ -28,6 +28,8 @@ from models.errors import (
 )
 from models.spec import Task, Variant
 from service import metrics
+from service.admin import who
+from service.changes import Changes
 from service.edge import (
     JSON,
     Caller,
@@ -48,6 +50,7 @@ from service.edge import (
 from service.forms import FieldError, FieldsInvalid, decoded
 from service.inference_schemas import (
     OUTPUTS,
+    ChangeRequest,
     IndexRequest,
     Live,
     ModelReady,
@@ -96,7 +99,8 @@ Replying = Callable[[Task, Ask, Caller], Awaitable[Reply]]
 class InferenceProtocol:
     """Every route below `/v2`. `reply` answers an `Ask`, as for the other surfaces."""
 
-    def __init__(self, lanes: Lanes, settings: Settings, reply: Replying) -> None:
+    def __init__(self, lanes: Lanes, settings: Settings, reply: Replying, changes: Changes) -> None:
+        self._changes = changes
         self._lanes = lanes
         self._reply = reply
         self._settings = settings
@@ -121,6 +125,8 @@ class InferenceProtocol:
             Route("/v2/health/ready", self._ready),
             Route("/v2/models/stats", self._stats),
             post("/v2/repository/index", self._index),
+            post("/v2/repository/models/{name}/load", self._load),
+            post("/v2/repository/models/{name}/unload", self._unload),
         ]
         for model in MODELS:
             routes += [
@@ -157,6 +163,16 @@ class InferenceProtocol:
             if status.state is State.READY or not asked.ready
         ]
         return Outcome(200, msgspec.json.encode(index), [(b"content-type", JSON)])
+
+    async def _load(self, body: bytes, caller: Caller) -> Outcome:
+        _check_change(body)
+        await self._changes.load(caller.path["name"], who=who())
+        return Outcome(200, b"", [])
+
+    async def _unload(self, body: bytes, caller: Caller) -> Outcome:
+        _check_change(body)
+        await self._changes.unload(caller.path["name"], who=who())
+        return Outcome(200, b"", [])
 
     async def _stats(self, request: Request) -> Response:
         """Of the variant in the path, or of all that serve."""
@@ -318,6 +334,7 @@ def _tensor(reply: Reply, name: str, datatype: Datatype) -> Tensor:
 
 
 _index_decoder = msgspec.json.Decoder(IndexRequest)
+_change_decoder = msgspec.json.Decoder(ChangeRequest)
 
 
 def _index_request(body: bytes) -> IndexRequest:
@@ -328,6 +345,18 @@ def _index_request(body: bytes) -> IndexRequest:
         return decoded(body, _index_decoder)
     except msgspec.ValidationError:
         raise FieldsInvalid(FieldError("", 'it is {} or {"ready": true}')) from None
+
+
+def _check_change(body: bytes) -> None:
+    """Triton's clients may send files and settings with it; ours come from the catalog alone."""
+    if not body:
+        return
+    try:
+        decoded(body, _change_decoder)
+    except msgspec.ValidationError:
+        raise FieldsInvalid(
+            FieldError("", "a variant is what its folder in the catalog holds: send nothing else")
+        ) from None
 
 
 def _not_yet(request: Request, error: KadogoError) -> Response:

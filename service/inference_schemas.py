@@ -98,6 +98,18 @@ class IndexRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ready: bool = False
 
 
+class ChangeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`unload_dependents`: there are none; Triton's clients say it all the same."""
+
+    unload_dependents: bool = False
+
+
+class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of loading and unloading, in which there is nothing to choose."""
+
+    parameters: ChangeParameters | None = None
+
+
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
     """`state`: READY or UNAVAILABLE; `reason`: why, where it is not READY."""
 

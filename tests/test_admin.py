@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
 
 from models.spec import Task
 from service import keys
@@ -165,6 +167,29 @@ def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated)
     assert operated.answering(variant="ner-base") == {"ner-base"}
     assert operated.ask("GET", "/v1/generations").json() == {"generations": []}
     assert operated.ask("GET", "/v1/routes").json() == {"generation": 0, "routes": None}
+
+
+def test_tritons_client_loads_and_unloads(operated: Operated) -> None:
+    bearing = {"Authorization": f"Bearer {operated._tokens['operator']}"}
+    with triton.InferenceServerClient(operated.server.url.removeprefix("http://")) as client:
+        client.unload_model("ner-tiny", headers=bearing)
+        index = client.get_model_repository_index(headers=bearing)
+        assert {each["name"]: each["state"] for each in index} == {
+            "ner-base": "READY",
+            "ner-tiny": "UNAVAILABLE",
+        }
+        assert not client.is_model_ready("ner-tiny", headers=bearing)
+        client.load_model("ner-tiny", headers=bearing)
+        assert client.is_model_ready("ner-tiny", headers=bearing)
+        with pytest.raises(InferenceServerException, match="send nothing else"):
+            client.load_model("ner-tiny", headers=bearing, config='{"backend": "python"}')
+        with pytest.raises(InferenceServerException, match="there is no variant ner-new"):
+            client.load_model("ner-new", headers=bearing)
+        newsroom = {"Authorization": f"Bearer {operated._tokens['newsroom']}"}
+        with pytest.raises(InferenceServerException):
+            client.unload_model("ner-tiny", headers=newsroom)
+    history = operated.ask("GET", "/v1/generations").json()["generations"]
+    assert [each["what"].split()[0] for each in history] == ["load", "unload"]
 
 
 def test_only_a_key_that_may_administer_changes_anything(operated: Operated) -> None:
