@@ -46,7 +46,6 @@ from service.schemas import (
     ClassificationReply,
     NerReply,
     Reply,
-    State,
     Timing,
     VariantList,
     read_ask,
@@ -243,12 +242,11 @@ class Pages:
 
     async def _ready(self, request: Request) -> Response:
         """A probe told "not yet" is no request refused: it is not counted as one."""
-        lanes = self._lanes
-        if lanes.state is State.READY:
+        wrong = self._lanes.unready
+        if wrong is None:
             return PlainTextResponse("\n")
-        error = NotReady(lanes.reason or f"the server is {lanes.state}")
         request_id = request_id_of(request.scope["headers"])
-        return as_response(problem_of(error, request_id), request_id)
+        return as_response(problem_of(NotReady(wrong), request_id), request_id)
 
     async def _metrics(self, _: Request) -> Response:
         exposition = await asyncio.to_thread(metrics.exposition)

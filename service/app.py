@@ -37,7 +37,6 @@ from service.keys import Keys
 from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
-from service.schemas import State
 from service.settings import Settings
 
 logger = logging.getLogger("kadogo")
@@ -203,12 +202,19 @@ class Kadogo:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Begin to load; /readyz says when that is done."""
+        """
+        Begin to load; /readyz says when that is done.
+
+        A worker that comes in place of one that died takes no request before it can answer: the
+        others do. Of a server that starts none can, and it says so.
+        """
         logger.setLevel(logging.INFO)
         sys.setswitchinterval(SWITCH_S)
         metrics.forget_the_dead()
         unready_before_exit(lanes, settings.drain_s)
         lanes.start()
+        if lanes.others_serve:
+            await lanes.loaded()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
@@ -216,7 +222,7 @@ class Kadogo:
         await lanes.close()
 
     async def __is_ready__(self) -> bool:
-        return lanes.state is State.READY
+        return lanes.unready is None
 
     @bentoml.api(input_spec=NativeAsk, output_spec=NativeReply)
     async def ner(self, **ask: Any) -> Any:

@@ -67,6 +67,10 @@ class Generation(Value, frozen=True, kw_only=True):
     content: Content = Content()
 
 
+# What a worker that still loads has taken over.
+LOADING = -1
+
+
 class Taken(Value, frozen=True, kw_only=True):
     """The last generation a worker took over, or the `error` for which it could not."""
 
@@ -78,13 +82,16 @@ class Generations:
     """
     The folder. Safe to use from any number of processes at once.
 
-    Raises OSError where the folder cannot be written, and says nothing of its own.
+    workers  folder where those of one server say what they took over; other servers may read the
+             same generations
+
+    Raises OSError where a folder cannot be written, and says nothing of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: Path | None = None) -> None:
         self.folder = folder
         self._numbered = folder / "generations"
-        self._workers = folder / "workers"
+        self._workers = workers or folder / "workers"
         for each in (self._numbered, self._workers):
             each.mkdir(parents=True, exist_ok=True)
 

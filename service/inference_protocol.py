@@ -187,10 +187,10 @@ class InferenceProtocol:
         return as_json(request, ModelStatsList(model_stats=stats))
 
     async def _ready(self, request: Request) -> Response:
-        lanes = self._lanes
-        if lanes.state is State.READY:
-            return as_json(request, Ready(True))
-        return _not_yet(request, NotReady(lanes.reason or f"the server is {lanes.state}"))
+        wrong = self._lanes.unready
+        return (
+            as_json(request, Ready(True)) if wrong is None else _not_yet(request, NotReady(wrong))
+        )
 
     async def _model_ready(self, request: Request) -> Response:
         try:

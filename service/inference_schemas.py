@@ -33,6 +33,7 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
     extensions: tuple[str, ...] = (
         "binary_tensor_data",
         "model_configuration",
+        "model_repository",
         "parameters",
         "statistics",
     )

@@ -27,7 +27,7 @@ from models.spec import Variant
 from service import metrics, route, routes, shared
 from service.batch import Limits
 from service.fair import Priority
-from service.generation import Content, Generation, Generations, Load
+from service.generation import LOADING, Content, Generation, Generations, Load
 from service.ladder import Standing, moved
 from service.lane import Lane
 from service.policy import Decision, Estimate, degraded
@@ -95,8 +95,7 @@ class Lanes:
         """Started and no longer loading within, closed after."""
         self.start()
         try:
-            if self._opening is not None:
-                await self._opening
+            await self.loaded()
             yield self
         finally:
             await self.close()
@@ -104,10 +103,31 @@ class Lanes:
     def start(self) -> None:
         """Begin to load; `state` tells when that is done. Needs a running event loop."""
         if folder := _state_folder(self._settings):
-            self.generations = Generations(folder)
+            self.generations = Generations(folder, shared.of_this_server("workers"))
+            self.generations.take(LOADING)
             if not self._settings.state:
                 logger.info("changes at run time are kept until the server stops: no KADOGO_STATE")
         self._opening = self._beside(self._open())
+
+    async def loaded(self) -> None:
+        """Once it is no longer loading, whatever came of it."""
+        if self._opening is not None:
+            await self._opening
+
+    @property
+    def unready(self) -> str | None:
+        """Why requests should not come; None once every worker that takes them can answer."""
+        if self.state is not State.READY:
+            return self.reason or f"the server is {self.state}"
+        others = self.generations.taken().values() if self.generations else ()
+        loading = any(each.number == LOADING for each in others)
+        return "another worker is still loading" if loading else None
+
+    @property
+    def others_serve(self) -> bool:
+        """Whether another worker of this server answers already."""
+        others = self.generations.taken() if self.generations else {}
+        return any(n != os.getpid() and each.number != LOADING for n, each in others.items())
 
     def drain(self) -> None:
         """Say "not ready" from now on; what comes is still answered, once all is loaded."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from models.errors import NotReady, Quarantined, UnknownVariant
 from models.spec import Options, Task
 from service.changes import ChangeRefused, Changes, UnknownGeneration
+from service.generation import LOADING
 from service.lanes import Lanes
 from service.route import Asked
 from service.routes import BadRoutes
@@ -267,3 +270,30 @@ def test_without_a_place_to_keep_them_nothing_is_changed(
             await changes.route(ROUTES, who="amina")
 
     within(Settings(catalog=settings.catalog), scenario)
+
+
+def test_a_server_is_ready_when_all_of_its_workers_are(settings: Settings) -> None:
+    program = (
+        "import pathlib, sys; from service.generation import LOADING, Generations;"
+        "Generations(pathlib.Path(sys.argv[1])).take(int(sys.argv[2]));"
+        "print(flush=True); sys.stdin.read()"
+    )
+
+    def other(number: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", program, str(settings.state), str(number)]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert worker.stdout and worker.stdout.readline()
+        return worker
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.unready is None and not lanes.others_serve
+        with other(LOADING) as loading:
+            assert lanes.unready == "another worker is still loading" and not lanes.others_serve
+            loading.kill()
+            loading.wait()
+        assert lanes.unready is None
+        with other(0) as serving:
+            assert lanes.unready is None and lanes.others_serve
+            serving.kill()
+
+    within(settings, scenario)

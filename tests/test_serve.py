@@ -312,7 +312,7 @@ def test_a_bad_setting_ends_the_start_with_one_line(
     tmp_path: Path, name: str, value: str, line: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo"],
+        [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo", "--host", "127.0.0.1"],
         cwd=ROOT,
         env={**os.environ, "BENTOML_HOME": str(tmp_path), name: value},
         capture_output=True,
