@@ -14,9 +14,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from models.errors import Forbidden, InvalidRequest, MalformedRequest
+from service.bodies import JSON, read_body
 from service.changes import Changes
-from service.edge import JSON, KEY, Outcome, as_response, read_body, request_id_of
+from service.edge import KEY
 from service.generation import Generation
+from service.problems import Outcome, as_response, request_id_of
 from service.schemas import Changed, History, RoutesNow
 
 # Far more than anyone writes by hand.

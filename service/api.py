@@ -23,23 +23,14 @@ from models.errors import KadogoError, NotReady, Overloaded
 from models.spec import Options, Task
 from service import huggingface, metrics, openapi
 from service.admin import Admin
+from service.bodies import JSON
 from service.changes import Changes
-from service.edge import (
-    JSON,
-    Caller,
-    Outcome,
-    Post,
-    answer_headers,
-    as_response,
-    page,
-    problem,
-    problem_of,
-    request_id_of,
-)
+from service.edge import Caller, Post, answer_headers
 from service.inference_protocol import InferenceProtocol
 from service.lane import Answered, Lane
 from service.lanes import Lanes
 from service.policy import Decision
+from service.problems import Outcome, as_response, page, problem, problem_of, request_id_of
 from service.route import Asked
 from service.schemas import (
     Ask,

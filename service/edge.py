@@ -1,71 +1,36 @@
 """
-Where HTTP ends and values begin: bodies within limits, request ids, errors as RFC 9457 problems.
+Where HTTP ends and values begin: who asks, and what becomes of what was asked.
 
-Knows nothing of variants or BentoML. Neither an error's answer nor a log line repeats a text.
+Knows nothing of variants or BentoML.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-import re
-import secrets
-import traceback
-import zlib
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, NamedTuple
 
-import msgspec
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import (
     DeadlineExceeded,
     InvalidRequest,
-    KadogoError,
-    MalformedRequest,
-    NotReady,
-    Overloaded,
-    RateLimited,
     RequestError,
-    SlowBody,
-    TooLarge,
-    UnsupportedContent,
 )
 from service import metrics
 from service.batch import CallerLeft
+from service.bodies import Read, check_content, in_time, read_body, read_json
 from service.fair import Priority
-from service.forms import FieldsInvalid
-from service.policy import Unsatisfied
-from service.schemas import Error, Problem, Reply
+from service.problems import Headers, Outcome, Retell, deliver, refused, refused_at, request_id_of
+from service.schemas import Reply
 
-logger = logging.getLogger("kadogo")
-
-Headers = list[tuple[bytes, bytes]]
-
-JSON = b"application/json"
-PROBLEM = b"application/problem+json"
 # nginx's number for a request whose caller left before the answer; only metrics see it.
 CALLER_LEFT = 499
-# What a caller of a server that is starting or stopping is told to wait.
-NOT_READY_RETRY_S = 1.0
-
 # The name of the key that the request at hand came with, where keys are asked for: `guard.py`.
 KEY: ContextVar[str | None] = ContextVar("kadogo_key", default=None)
-
 # Nobody waits for a shadow: no caller may ask for one.
 _PRIORITIES = {b"interactive": Priority.INTERACTIVE, b"batch": Priority.BATCH}
-_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_JSON_TYPE = re.compile(
-    rb"""application/(?:[a-z0-9.+-]+\+)?json\s*(?:;\s*charset="?utf-?8"?\s*)?""", re.IGNORECASE
-)
-# zlib's window sizes: with gzip's header and, as RFC 9110 defines "deflate", with zlib's.
-_WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 
 
 class Caller:
@@ -150,26 +115,6 @@ class Caller:
         receive = self._receive
         while receive is not None and (await receive())["type"] != "http.disconnect":
             pass
-
-
-class Outcome(NamedTuple):
-    """What is sent."""
-
-    status: int
-    body: bytes
-    headers: Headers
-
-
-# The body behind these headers, at most so many bytes of it.
-Read = Callable[[Scope, Receive, int], Awaitable[bytes]]
-# A problem in another shape.
-Retell = Callable[[Outcome], Outcome]
-
-
-async def read_json(scope: Scope, receive: Receive, max_body: int) -> bytes:
-    """A JSON body. Raises what `check_content` and `read_body` raise."""
-    check_content(scope["headers"], max_body)
-    return await read_body(receive, max_body)
 
 
 class Post:
@@ -271,246 +216,6 @@ def requested(task: str, caller: Caller, status: int) -> None:
         status=status,
         seconds=perf_counter() - caller.started,
     )
-
-
-async def deliver(send: Send, outcome: Outcome, request_id: bytes) -> None:
-    """Send it, without a response object between."""
-    headers = [
-        (b"content-length", b"%d" % len(outcome.body)),
-        (b"x-request-id", request_id),
-        *outcome.headers,
-    ]
-    await send({"type": "http.response.start", "status": outcome.status, "headers": headers})
-    await send({"type": "http.response.body", "body": outcome.body})
-
-
-def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The first of that name, which is written in small letters."""
-    return next((value for each, value in headers if each == name), None)
-
-
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The caller's X-Request-ID if it is safe to repeat, else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
-            return value
-    return secrets.token_hex(8).encode()
-
-
-def check_content(
-    headers: Iterable[tuple[bytes, bytes]],
-    max_body: int,
-    *,
-    also: bytes | None = None,
-    compressed: bool = False,
-) -> None:
-    """
-    Refuse by the headers alone what is not JSON or says it is too large.
-
-    No content type at all passes for JSON. `also`: another type that is taken; `compressed`: so
-    are the encodings that `inflated` reads. Raises `UnsupportedContent`, `TooLarge`.
-    """
-    for name, value in headers:
-        if name == b"content-type":
-            if value not in (JSON, also) and not _JSON_TYPE.fullmatch(value):
-                other = f" or {also.decode()}" if also else ""
-                raise UnsupportedContent(
-                    f"send JSON in UTF-8, as Content-Type: application/json{other}"
-                )
-        elif name == b"content-encoding":
-            if value.lower() != b"identity" and not (compressed and value.lower() in _WINDOWS):
-                other = ", or with gzip or deflate" if compressed else ""
-                raise UnsupportedContent(
-                    f"send the body as it is, without a Content-Encoding{other}"
-                )
-        elif name == b"content-length" and value.isdigit() and int(value) > max_body:
-            raise _too_large(max_body)
-
-
-async def read_body(receive: Receive, max_body: int) -> bytes:
-    """
-    The whole body. Stops as soon as it is beyond `max_body` bytes, whatever its headers said.
-
-    Raises `TooLarge`; `CallerLeft` when the connection closes first.
-    """
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeft
-        part = message.get("body", b"")
-        size += len(part)
-        if size > max_body:
-            raise _too_large(max_body)
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts) if len(parts) > 1 else part
-
-
-async def in_time(reading: Awaitable[bytes], body_s: float) -> bytes:
-    """Raises `SlowBody` where the body is not whole within so many seconds."""
-    try:
-        async with asyncio.timeout(body_s):
-            return await reading
-    except TimeoutError:
-        raise SlowBody(
-            f"the body was not all here within {body_s:g} s; send it faster, or less of it"
-        ) from None
-
-
-def inflated(body: bytes, encoding: bytes, max_body: int) -> bytes:
-    """
-    What `body` was before it was compressed with gzip or deflate.
-
-    Stops at the limit, so that a small body does not become a large one. Raises `TooLarge`, and
-    `MalformedRequest` for what is not of that encoding, not whole, or followed by something.
-    """
-    inflate = zlib.decompressobj(_WINDOWS[encoding])
-    try:
-        whole = inflate.decompress(body, max_body + 1)
-    except zlib.error:
-        raise MalformedRequest(f"the body is not {encoding.decode()}") from None
-    if len(whole) > max_body:
-        raise _too_large(max_body)
-    if not inflate.eof or inflate.unused_data:
-        raise MalformedRequest(f"the body is not one whole piece of {encoding.decode()}")
-    return whole
-
-
-def _too_large(max_body: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {max_body} bytes; send fewer or shorter texts")
-
-
-def refused(error: Exception, request_id: bytes, variant: str | None = None) -> Outcome:
-    """Count the error, log it if we did not foresee it, and give the problem it becomes."""
-    metrics.rejected(_reason(error))
-    if not isinstance(error, KadogoError | HTTPException):
-        _log_unforeseen(error, request_id)
-    return problem_of(error, request_id, variant)
-
-
-def problem_of(error: Exception, request_id: bytes, variant: str | None = None) -> Outcome:
-    """The problem an error becomes; one we did not foresee tells the caller nothing of itself."""
-    reason = _reason(error)
-    if isinstance(error, HTTPException):
-        return _of_starlette(error, reason, request_id)
-    if not isinstance(error, KadogoError):
-        detail = "something we did not foresee; the log has it under this request id"
-        return _problem(500, reason, KadogoError.title, detail, request_id)
-    wait_s = _wait_s(error)
-    outcome = _problem(
-        error.status,
-        reason,
-        error.title,
-        str(error),
-        request_id,
-        variant=variant,
-        retry_after_ms=None if wait_s is None else math.ceil(wait_s * 1000),
-        errors=error.errors if isinstance(error, FieldsInvalid) else None,
-        nearest=error.nearest if isinstance(error, Unsatisfied) else None,
-    )
-    if isinstance(error, SlowBody):  # what is still to come must not keep the connection
-        outcome.headers.append((b"connection", b"close"))
-    if wait_s is not None:
-        outcome.headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_s))))
-    return outcome
-
-
-def error_alone(problem: Outcome) -> Outcome:
-    """A problem as `{"error": "..."}`, what it says and nothing more; its headers stay."""
-    told = msgspec.json.decode(problem.body, type=Problem)
-    headers = [(name, JSON if name == b"content-type" else v) for name, v in problem.headers]
-    return Outcome(problem.status, msgspec.json.encode(Error(told.detail)), headers)
-
-
-def _reason(error: Exception) -> str:
-    """The error in one word, for metrics and the problem's type."""
-    if isinstance(error, HTTPException):
-        return {404: "unknown_path", 405: "wrong_method"}.get(error.status_code, "bad_request")
-    if isinstance(error, KadogoError):
-        return error.title.lower().replace(" ", "_")
-    return "internal_error"
-
-
-def _of_starlette(error: HTTPException, reason: str, request_id: bytes) -> Outcome:
-    """No such path, or not with this method."""
-    allow = (error.headers or {}).get("Allow")
-    detail = {
-        "unknown_path": "there is nothing here; /docs shows what there is",
-        "wrong_method": f"this path answers {allow}",
-    }.get(reason, error.detail)
-    outcome = _problem(error.status_code, reason, error.detail, detail, request_id)
-    if allow:
-        outcome.headers.append((b"allow", allow.encode()))
-    return outcome
-
-
-def _wait_s(error: KadogoError) -> float | None:
-    """Seconds after which it is worth asking again, where we know."""
-    if isinstance(error, Overloaded | RateLimited):
-        return error.retry_after_s
-    return NOT_READY_RETRY_S if isinstance(error, NotReady) else None
-
-
-def _problem(
-    status: int, reason: str, title: str, detail: str, request_id: bytes, **more: Any
-) -> Outcome:
-    problem = Problem(
-        type=f"urn:kadogo:problem:{reason}",
-        title=title,
-        status=status,
-        detail=detail,
-        request_id=request_id.decode(),
-        **more,
-    )
-    return Outcome(status, msgspec.json.encode(problem), [(b"content-type", PROBLEM)])
-
-
-def _log_unforeseen(error: Exception, request_id: bytes) -> None:
-    """Where it happened and what kind; never its message, which may quote a caller's text."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("request %s: %s\n%s", request_id.decode(), type(error).__name__, where)
-
-
-# By the beginning of their paths: surfaces where whatever is not a `Post` retells its problems too.
-_RETOLD: dict[str, Retell] = {"/v2": error_alone}
-
-
-def refused_at(path: str, error: Exception, request_id: bytes) -> Outcome:
-    """As `refused`, in the shape errors have at this path, whether there is something or not."""
-    outcome = refused(error, request_id)
-    for start, retold in _RETOLD.items():
-        if f"{path}/".startswith(f"{start}/"):
-            return retold(outcome)
-    return outcome
-
-
-async def problem(request: Request, error: Exception) -> Response:
-    """Starlette's exception handler for every route that is not a `Post`."""
-    scope = request.scope
-    request_id = request_id_of(scope["headers"])
-    return as_response(refused_at(scope["path"], error, request_id), request_id)
-
-
-def page(read: Callable[[Request], object]) -> Callable[[Request], Awaitable[Response]]:
-    """A route whose answer is a value, as JSON."""
-
-    async def got(request: Request) -> Response:
-        return as_json(request, read(request))
-
-    return got
-
-
-def as_json(request: Request, value: object) -> Response:
-    outcome = Outcome(200, msgspec.json.encode(value), [(b"content-type", JSON)])
-    return as_response(outcome, request_id_of(request.scope["headers"]))
-
-
-def as_response(outcome: Outcome, request_id: bytes) -> Response:
-    response = Response(outcome.body, outcome.status)
-    response.raw_headers += [*outcome.headers, (b"x-request-id", request_id)]
-    return response
 
 
 class BoundedBody:

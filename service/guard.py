@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import Forbidden, KadogoError, RateLimited, Unauthorized
 from service import keys, rate
-from service.edge import KEY, Headers, deliver, refused, request_id_of
+from service.edge import KEY
 from service.keys import Key, Keys
+from service.problems import Headers, deliver, refused, request_id_of
 from service.rate import Rate, Standing
 from service.shared import Row, Rows, of_this_server
 

@@ -26,9 +26,10 @@ from models.spec import (
     Task,
     Variant,
 )
-from service.edge import Caller, Outcome, Post, error_alone
+from service.edge import Caller, Post
 from service.forms import FieldError, FieldsInvalid, Form
 from service.lanes import Lanes
+from service.problems import Outcome, error_alone
 from service.schemas import Ask, Inputs, Reply
 from service.settings import Settings
 

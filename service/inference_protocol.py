@@ -29,24 +29,9 @@ from models.errors import (
 from models.spec import Task, Variant
 from service import metrics
 from service.admin import who
+from service.bodies import JSON, check_content, header, inflated, read_body
 from service.changes import Changes
-from service.edge import (
-    JSON,
-    Caller,
-    Outcome,
-    Post,
-    answer_headers,
-    as_json,
-    as_response,
-    check_content,
-    error_alone,
-    header,
-    inflated,
-    page,
-    problem_of,
-    read_body,
-    request_id_of,
-)
+from service.edge import Caller, Post, answer_headers
 from service.forms import FieldError, FieldsInvalid, decoded
 from service.inference_schemas import (
     OUTPUTS,
@@ -62,6 +47,15 @@ from service.inference_schemas import (
 )
 from service.lane import Lane
 from service.lanes import Lanes
+from service.problems import (
+    Outcome,
+    as_json,
+    as_response,
+    error_alone,
+    page,
+    problem_of,
+    request_id_of,
+)
 from service.schemas import (
     Ask,
     Reply,

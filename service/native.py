@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
 from models.spec import Task
-from service import edge
+from service import edge, problems
 from service.api import Answers
 from service.schemas import convert_ask
 
@@ -61,15 +61,15 @@ class NativeReply(BaseModel):
 
 async def reply(answers: Answers, task: Task, ask: dict[str, Any]) -> NativeReply | Response:
     """The reply to `ask`, the fields of a `NativeAsk`; a problem where there is none."""
-    caller = edge.Caller(edge.request_id_of(()), timeout_s=answers.deadline_s)
+    caller = edge.Caller(problems.request_id_of(()), timeout_s=answers.deadline_s)
     replies: list[NativeReply] = []
 
-    async def answered() -> edge.Outcome:
+    async def answered() -> problems.Outcome:
         async with asyncio.timeout(answers.deadline_s):
             found = await answers.reply(task, convert_ask(ask, task), caller)
         replies.append(NativeReply(**msgspec.to_builtins(found)))
-        return edge.Outcome(200, b"", [])
+        return problems.Outcome(200, b"", [])
 
     outcome = await edge.settled(answered(), caller)
     edge.requested(task, caller, outcome.status)
-    return replies[0] if replies else edge.as_response(outcome, caller.request_id)
+    return replies[0] if replies else problems.as_response(outcome, caller.request_id)

@@ -16,6 +16,7 @@ import msgspec
 
 from models.errors import TooLarge
 from models.spec import Answer, Task, Variant
+from service.bodies import JSON
 from service.compare import (
     Agreement,
     ClassificationComparison,
@@ -23,10 +24,11 @@ from service.compare import (
     agreement,
     compared,
 )
-from service.edge import JSON, Caller, Outcome, Post
+from service.edge import Caller, Post
 from service.forms import FieldError, FieldsInvalid, Form
 from service.lane import INLINE, Answered, Lane
 from service.lanes import Lanes
+from service.problems import Outcome
 from service.route import Asked
 from service.schemas import Ask, Inputs, State, Timing, convert_ask, texts_of
 from service.settings import Settings

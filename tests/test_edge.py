@@ -26,23 +26,18 @@ from models.errors import (
     UnsupportedContent,
 )
 from service.batch import CallerLeft
-from service.edge import (
-    JSON,
+from service.bodies import JSON, check_content, inflated, read_body
+from service.edge import BoundedBody, Caller, Post
+from service.forms import FieldError, FieldsInvalid
+from service.problems import (
     PROBLEM,
-    BoundedBody,
-    Caller,
     Headers,
     Outcome,
-    Post,
-    check_content,
     error_alone,
-    inflated,
-    read_body,
     refused,
     refused_at,
     request_id_of,
 )
-from service.forms import FieldError, FieldsInvalid
 
 
 def chunks(*parts: bytes) -> list[Message]:

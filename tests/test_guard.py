@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.types import Receive, Send
 
-from service import edge, keys, openapi
+from service import edge, keys, openapi, problems
 from service.guard import OPEN, Guard, fields, scope_of, token_of
 from service.keys import Key, Keys, Scope
 from service.rate import Rate, Standing
@@ -180,7 +180,7 @@ def test_refusals_are_counted_by_their_kind() -> None:
     ],
 )
 def test_the_token_is_of_the_first_header_that_has_one(
-    headers: edge.Headers, token: bytes | None
+    headers: problems.Headers, token: bytes | None
 ) -> None:
     assert token_of(headers) == token
 
