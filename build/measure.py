@@ -28,7 +28,7 @@ from models import catalog
 from models.batches import cut
 from models.encode import Window
 from models.pipeline import Pipeline
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import Evidence, Interval, Speed, Variant
 
 ROUNDS = 20

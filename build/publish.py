@@ -25,7 +25,7 @@ from build.graph import MODEL, PARITY, Parity, load
 from models import catalog, stored
 from models.catalog import MANIFEST
 from models.pipeline import TOKENIZER, Pipeline
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import Evidence, Licence, Runtime, Task, Variant
 from models.stored import PACKED
 from models.weights import census

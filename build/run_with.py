@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from build.checkpoint import copy_files, write_runtime
 from build.graph import CARRIED, MODEL, PARITY, Ints, changed_parity
 from build.steps import RunWith
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import Runtime
 
 

@@ -20,7 +20,7 @@ from models import stored
 from models.encode import Window
 from models.errors import BadSetting, BrokenVariant
 from models.pipeline import Pipeline
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import FORMAT, Answer, Entity, File, Golden, LabelScore, NerAnswer, Task, Variant
 from models.weights import census
 

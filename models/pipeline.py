@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from models.batches import cut
 from models.decode import entities, label_scores
 from models.encode import Encoded, Encoder, Ints, Window
-from models.runtime import Session, SessionOptions, open_session
+from models.runtime import open_session
+from models.session import Session, SessionOptions
 from models.spec import (
     Aggregation,
     Answer,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models import stored
 from models.errors import BadSetting, BrokenVariant
-from models.runtime import SessionOptions, check_names, feed
+from models.session import SessionOptions, check_names, feed
 from models.spec import Variant
 
 MODEL = "model.onnx"

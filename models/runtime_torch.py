@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from models.errors import BrokenVariant
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import Task, Variant
 
 _MODELS: dict[Task, Any] = {

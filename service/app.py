@@ -167,7 +167,7 @@ def check_provider(provider: str) -> None:
     if provider == Settings().provider:
         return
     from models import runtime_onnx
-    from models.runtime import SessionOptions
+    from models.session import SessionOptions
 
     try:
         runtime_onnx.providers(SessionOptions(provider=provider))

@@ -22,7 +22,7 @@ from typing import TypeVar
 from models import catalog
 from models.errors import BrokenVariant, KadogoError, NotReady, Quarantined, UnknownVariant
 from models.pipeline import Pipeline
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import Variant
 from service import metrics, route, routes, shared
 from service.batch import Limits

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from models.catalog import SCORE_TOLERANCE, describe, golden, load, open_variant, read
 from models.errors import BadSetting, BrokenVariant
 from models.pipeline import Pipeline
-from models.runtime import SessionOptions
 from models.runtime_onnx import OnnxSession
+from models.session import SessionOptions
 from models.spec import Golden, Runtime, Task, Variant
 from models.weights import census
 from tests.tiny import write_variant

@@ -16,8 +16,8 @@ from build.errors import BuildError
 from build.export import HALVES, export, round_to_half
 from build.graph import MODEL, PARITY, Parity, compare, operators, runner
 from build.steps import Export
-from models.runtime import SessionOptions
 from models.runtime_onnx import OnnxSession
+from models.session import SessionOptions
 from models.spec import Runtime, Task
 from models.weights import census
 from tests.tiny_checkpoint import LAYERS, exported, finetuned, network

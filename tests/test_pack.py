@@ -24,7 +24,7 @@ from models.catalog import describe, open_variant, read
 from models.catalog import load as load_catalog
 from models.errors import BrokenVariant
 from models.pipeline import TOKENIZER, Pipeline
-from models.runtime import SessionOptions
+from models.session import SessionOptions
 from models.spec import Licence, Runtime, Task, Variant
 from models.weights import census
 from tests.tiny import write_variant

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper
 
 from models.catalog import read
 from models.errors import BadSetting, BrokenVariant
-from models.runtime import Session, SessionOptions, open_session
+from models.runtime import open_session
 from models.runtime_onnx import OnnxSession
+from models.session import Session, SessionOptions
 from models.spec import Task
 from tests.tiny import NER_LABELS, write_variant
 from tests.tiny_torch import write_torch_variant

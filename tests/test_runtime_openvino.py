@@ -27,7 +27,8 @@ from build.steps import Export, Pack, QuantizeBlocks, QuantizeStatic, RunWith
 from models.catalog import open_variant, read
 from models.errors import BrokenVariant
 from models.pipeline import Pipeline
-from models.runtime import SessionOptions, open_session
+from models.runtime import open_session
+from models.session import SessionOptions
 from models.spec import Licence, Runtime, Task, Variant
 from tests.company import served_the_same
 from tests.tiny import write_variant

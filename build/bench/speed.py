@@ -19,7 +19,8 @@ from build.figures import Figure, interleave, ratios
 from models import catalog
 from models.batches import cut
 from models.pipeline import BATCH_TOKENS, Pipeline
-from models.runtime import SessionOptions, open_session
+from models.runtime import open_session
+from models.session import SessionOptions
 from models.spec import Runtime, Task, Variant
 
 TEXTS = {Task.NER: 32, Task.CLASSIFICATION: 4}
