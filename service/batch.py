@@ -96,6 +96,7 @@ class Job(Generic[Item, Result]):
     """
 
     __slots__ = (
+        "_forget",
         "_left",
         "_results",
         "answer",
@@ -106,31 +107,36 @@ class Job(Generic[Item, Result]):
         "waiting",
     )
 
-    def __init__(self, size: int, deadline: float) -> None:
+    def __init__(
+        self, size: int, deadline: float, forget: Callable[[Job[Item, Result]], None]
+    ) -> None:
         self.answer: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self.deadline = deadline
         self.submitted = self.done = perf_counter()
         self.begun = inf if size else self.submitted
         self.waiting: set[_Waiting] = set()
+        self._forget = forget
         self._results: list[Any] = [None] * size
         self._left = size
         if not size:
             self.answer.set_result([])
 
     def leave(self) -> None:
-        """The caller is gone: what waits is not run."""
+        """The caller is gone, if he has no answer yet: what waits is not run."""
         self.fail(CallerLeft())
 
     def fail(self, error: BaseException) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
+        if self.waiting:
+            self._forget(self)
 
     def settle(self, index: int, result: Result | BaseException, begun: float, done: float) -> None:
         if self.answer.done():
             return
         self.begun, self.done = min(self.begun, begun), max(self.done, done)
         if isinstance(result, BaseException):
-            self.answer.set_exception(result)
+            self.fail(result)
             return
         self._results[index] = result
         self._left -= 1
@@ -263,19 +269,21 @@ class Batcher(Generic[Item, Result]):
         """
         self.admit(len(items), sum(tokens))
         self.check_deadline(sum(tokens), deadline, key=key, priority=priority)
-        job: Job[Item, Result] = Job(len(items), deadline)
+        job: Job[Item, Result] = Job(len(items), deadline, self._forget)
         if not items:
             return job
         self._pool.call()
         turns = self._pool.turns
         flow = turns.flow((self, key), priority)
-        job.answer.add_done_callback(lambda _: self._forget(job))
         for place, (item, size) in enumerate(zip(items, tokens, strict=True)):
             cost_s = self.cost_s(size)
             turn = _Turn(flow.rank, turns.queue(flow, cost_s), next(self._numbers))
             waiting = _Waiting(job, place, item, size, flow, cost_s, turn)
             job.waiting.add(waiting)
-            insort(self._queue, waiting)
+            if not self._queue or self._queue[-1] < waiting:
+                self._queue.append(waiting)  # as nearly always
+            else:
+                insort(self._queue, waiting)
         self.waiting_items += len(items)
         self.waiting_tokens += sum(tokens)
         self._tell()
@@ -368,7 +376,8 @@ class Batcher(Generic[Item, Result]):
             if reason is None:
                 living.append(waiting)
             else:
-                self._forget(waiting.job)
+                if waiting.job.waiting:
+                    self._forget(waiting.job)
                 self._observer.dropped(reason)
         del self._queue[:looked]
         return living
@@ -433,7 +442,6 @@ class Batcher(Generic[Item, Result]):
         """Fail everything that waits."""
         for waiting in self._queue:
             waiting.job.fail(NotReady("the server is shutting down"))
-            self._forget(waiting.job)
         self._queue.clear()
         self._tell()
 

@@ -99,9 +99,11 @@ async def in_time(reading: Awaitable[bytes], body_s: float) -> bytes:
         async with asyncio.timeout(body_s):
             return await reading
     except TimeoutError:
-        raise SlowBody(
-            f"the body was not all here within {body_s:g} s; send it faster, or less of it"
-        ) from None
+        raise slow(body_s) from None
+
+
+def slow(body_s: float) -> SlowBody:
+    return SlowBody(f"the body was not all here within {body_s:g} s; send it faster, or less of it")
 
 
 def inflated(body: bytes, encoding: bytes, max_body: int) -> bytes:

@@ -20,7 +20,7 @@ from models.errors import (
 )
 from service import metrics
 from service.batch import CallerLeft
-from service.bodies import Read, check_content, in_time, read_body, read_json
+from service.bodies import Read, check_content, in_time, read_body, read_json, slow
 from service.fair import Priority
 from service.problems import Headers, Outcome, Retell, deliver, refused, refused_at, request_id_of
 from service.schemas import Reply
@@ -168,9 +168,18 @@ class Post:
         if scope["query_string"]:
             raise InvalidRequest("a query string is not read here; send all of it in the body")
         caller.read()
-        async with asyncio.timeout(caller.timeout_s):
-            body = await in_time(self._read(scope, receive, self._max_body), self._body_s)
-            return await self._answer(body, caller)
+        first_s = min(self._body_s, caller.timeout_s)
+        body: bytes | None = None
+        try:
+            # One timer for both: the body's time, and then what is left of the caller's.
+            async with asyncio.timeout(first_s) as timer:
+                body = await self._read(scope, receive, self._max_body)
+                timer.reschedule((timer.when() or 0.0) - first_s + caller.timeout_s)
+                return await self._answer(body, caller)
+        except TimeoutError:
+            if body is None and first_s < caller.timeout_s:
+                raise slow(first_s) from None
+            raise
 
 
 async def settled(answering: Awaitable[Outcome], caller: Caller) -> Outcome:

@@ -85,6 +85,11 @@ class Turns:
         self.now = max(self.now, start)
 
     @property
+    def waits(self) -> bool:
+        """Whether anything waits at all."""
+        return bool(self._flows)
+
+    @property
     def waiting_s(self) -> float:
         """Seconds of one core in all that somebody waits for."""
         return sum(each.waiting_s for each in self._answered())

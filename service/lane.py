@@ -136,9 +136,10 @@ class Lane:
         started = perf_counter()
         characters = sum(map(len, texts))
         self.batcher.admit(len(texts), len(texts))  # each is a window at least
-        likely = round(characters * self._tokens())
-        self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         short = characters <= INLINE and priority is not Priority.SHADOW
+        if not short:  # else it is known exactly as soon
+            likely = round(characters * self._tokens())
+            self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started
         windows = [window for each in encoded for window in each.windows]
@@ -147,7 +148,10 @@ class Lane:
             self._encode_s.learn(encode_s, characters)
         self._tokens.learn(sum(tokens), characters)
         job = self.batcher.submit(windows, tokens, deadline=deadline, key=key, priority=priority)
-        logits = await _unless_gone(job, leaving)
+        try:
+            logits = await _unless_gone(job, leaving)
+        finally:
+            job.leave()  # where a deadline cuts the waiting short
         work = (encoded, logits, options)
         answers = self._decode(*work) if short else await self._aside(self._decode, *work)
         queue_s = job.begun - job.submitted

@@ -62,7 +62,7 @@ class Pool:
     @property
     def is_free(self) -> bool:
         """Whether what comes now is begun at once."""
-        return self._free > 0 and all(each.is_idle for each in self._queues)
+        return self._free > 0 and not self.turns.waits
 
     @property
     def running_s(self) -> float:
@@ -105,7 +105,7 @@ class Pool:
             waiting = [each for each in self._queues if not each.is_idle]
             if not waiting:
                 return
-            queue = min(waiting, key=lambda each: each.next)
+            queue = min(waiting, key=_next) if len(waiting) > 1 else waiting[0]
             if queue.next[0] and self._free < self.threads:
                 return  # what nobody waits for runs alone, so that who comes finds a thread
             batch = queue.take(self._free)
@@ -125,3 +125,7 @@ class Pool:
         self._free += 1
         self._dispatch()
         queue.learn(batch, outcome)  # last: the thread should not idle meanwhile
+
+
+def _next(queue: Queue) -> tuple[int, float]:
+    return queue.next
