@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 LOOK = 4
 # Seconds a token where nothing has run yet.
 GUESS_S = 1e-4
+# How much longer than predicted work may take and still be in time: it is predicted from the mean.
+MARGIN = 1.25
 # Dead items that may lie among the living before the queue is swept.
 SWEPT = 1024
 
@@ -93,6 +95,7 @@ class Job(Generic[Item, Result]):
     answer    the results, in the order of the items; fails as soon as one item does
     begun     when the first item's run began, by `perf_counter`; `done` when the last one's ended
     waiting   its items that are not begun; none once nobody waits for the answer
+    spoilt    an item has failed, whether or not that has been told
     """
 
     __slots__ = (
@@ -103,6 +106,7 @@ class Job(Generic[Item, Result]):
         "begun",
         "deadline",
         "done",
+        "spoilt",
         "submitted",
         "waiting",
     )
@@ -115,6 +119,7 @@ class Job(Generic[Item, Result]):
         self.submitted = self.done = perf_counter()
         self.begun = inf if size else self.submitted
         self.waiting: set[_Waiting] = set()
+        self.spoilt = False
         self._forget = forget
         self._results: list[Any] = [None] * size
         self._left = size
@@ -143,16 +148,20 @@ class Job(Generic[Item, Result]):
         if not self._left:
             self.answer.set_result(self._results)
 
+    def expire(self) -> None:
+        """Its deadline has passed."""
+        self.fail(DeadlineExceeded("the answer did not come within the deadline"))
+
     def lost(self, now: float) -> str | None:
         """Why this job's items need not be run any more; None if somebody still waits."""
         if not self.answer.done():
-            if self.deadline > now:
-                return None
-            self.fail(DeadlineExceeded("the answer did not come within the deadline"))
-        if not self.answer.cancelled() and isinstance(self.answer.exception(), DeadlineExceeded):
-            return "deadline"
-        gone = self.answer.cancelled() or isinstance(self.answer.exception(), CallerLeft)
-        return "caller_left" if gone else "failed_with_its_request"
+            if self.spoilt:
+                return "failed_with_its_request"
+            return None if self.deadline > now else "deadline"
+        if self.answer.cancelled() or isinstance(self.answer.exception(), CallerLeft):
+            return "caller_left"
+        late = isinstance(self.answer.exception(), DeadlineExceeded)
+        return "deadline" if late else "failed_with_its_request"
 
 
 class _Waiting:
@@ -234,6 +243,7 @@ class Batcher(Generic[Item, Result]):
         self._pool = pool
         self._observer = observer
         self._queue: list[_Waiting] = []
+        self._dead: list[tuple[_Waiting, str]] = []  # that were dropped, and why
         self._numbers = count()
         pool.join(self)
 
@@ -265,14 +275,27 @@ class Batcher(Generic[Item, Result]):
 
         key  whose work it is: each has a fair share of the pool
 
-        Raises what `admit` and `check_deadline` raise, and `NotReady` while closing.
+        Raises what `admit` raises, and `NotReady` while closing.
         """
         self.admit(len(items), sum(tokens))
-        self.check_deadline(sum(tokens), deadline, key=key, priority=priority)
+        self._pool.check_open()
         job: Job[Item, Result] = Job(len(items), deadline, self._forget)
         if not items:
             return job
+        with self._pool.lock:
+            self._queue_up(job, items, tokens, key, priority)
         self._pool.call()
+        self._tell()
+        return job
+
+    def _queue_up(
+        self,
+        job: Job[Item, Result],
+        items: Sequence[Item],
+        tokens: Sequence[int],
+        key: Hashable,
+        priority: Priority,
+    ) -> None:
         turns = self._pool.turns
         flow = turns.flow((self, key), priority)
         for place, (item, size) in enumerate(zip(items, tokens, strict=True)):
@@ -286,8 +309,6 @@ class Batcher(Generic[Item, Result]):
                 insort(self._queue, waiting)
         self.waiting_items += len(items)
         self.waiting_tokens += sum(tokens)
-        self._tell()
-        return job
 
     def admit(self, items: int, tokens: int) -> None:
         """Raise `Overloaded` if so much does not fit now, `TooLarge` if it never would."""
@@ -316,11 +337,11 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """Raise `Overloaded` if so much would wait beyond its deadline."""
         wait_s = self.wait_s(tokens, key=key, priority=priority)
-        late_s = perf_counter() + wait_s + self.run_s(tokens) - deadline
-        if wait_s and late_s > 0:
+        needed_s = MARGIN * (wait_s + self.run_s(tokens))
+        if wait_s and perf_counter() + needed_s > deadline:
             raise Overloaded(
                 f"what waits takes {wait_s:.1f} s, beyond the request's deadline",
-                retry_after_s=min(late_s, wait_s),
+                retry_after_s=wait_s,
             )
 
     def wait_s(
@@ -330,8 +351,9 @@ class Batcher(Generic[Item, Result]):
         pool = self._pool
         if pool.is_free:
             return 0.0
-        ahead_s = pool.turns.ahead_s((self, key), priority, self.cost_s(tokens))
-        return (ahead_s + pool.running_s) / pool.threads
+        with pool.lock:
+            ahead_s = pool.turns.ahead_s((self, key), priority, self.cost_s(tokens))
+            return (ahead_s + pool.running_s) / pool.threads
 
     def run_s(self, tokens: int) -> float:
         """Predicted from the first token begun to the last done, on all threads that can help."""
@@ -343,7 +365,6 @@ class Batcher(Generic[Item, Result]):
         total = self.waiting_tokens
         looked = self._living(LOOK * self.limits.items)
         if not looked:
-            self._tell()
             return None
         alone = looked[0].turn.rank > 0  # somebody may come while it runs
         chosen = cut(
@@ -359,7 +380,6 @@ class Batcher(Generic[Item, Result]):
         for waiting in items:
             waiting.job.waiting.discard(waiting)
             self._gone(waiting)
-        self._tell()
         batch = Batch(items, 0.0)
         return batch._replace(predicted_s=self.line(batch.padded))
 
@@ -376,30 +396,38 @@ class Batcher(Generic[Item, Result]):
             if reason is None:
                 living.append(waiting)
             else:
-                if waiting.job.waiting:
-                    self._forget(waiting.job)
-                self._observer.dropped(reason)
+                self._uncount(waiting.job)
+                self._dead.append((waiting, reason))
         del self._queue[:looked]
         return living
 
+    def bury(self) -> None:
+        """Tell of what was found dead, and whose deadline has passed, that it has."""
+        self._tell()
+        while self._dead:
+            waiting, reason = self._dead.pop()
+            self._observer.dropped(reason)
+            if reason == "deadline":
+                waiting.job.expire()
+
     def _forget(self, job: Job[Any, Any]) -> None:
         """What still waits of a job that is over is counted no more; it is dropped in its turn."""
+        with self._pool.lock:
+            self._uncount(job)
+            if len(self._queue) > 2 * self.waiting_items + SWEPT:
+                self._sweep()
+        self.bury()
+
+    def _sweep(self) -> None:
+        now = perf_counter()
+        reasons = [(waiting, waiting.job.lost(now)) for waiting in self._queue]
+        self._queue = [waiting for waiting, reason in reasons if reason is None]
+        self._dead += [(waiting, reason) for waiting, reason in reasons if reason is not None]
+
+    def _uncount(self, job: Job[Any, Any]) -> None:
         for waiting in job.waiting:
             self._gone(waiting)
         job.waiting.clear()
-        if len(self._queue) > 2 * self.waiting_items + SWEPT:
-            self._sweep()
-
-    def _sweep(self) -> None:
-        living: list[_Waiting] = []
-        now = perf_counter()
-        for waiting in self._queue:
-            reason = waiting.job.lost(now)
-            if reason is None:
-                living.append(waiting)
-            else:
-                self._observer.dropped(reason)
-        self._queue = living
 
     def _gone(self, waiting: _Waiting) -> None:
         self.waiting_items -= 1
@@ -413,6 +441,8 @@ class Batcher(Generic[Item, Result]):
         results = self._attempt(items)
         if len(items) > 1 and isinstance(results[0], BaseException):
             results = list(chain.from_iterable(self._attempt([item]) for item in items))
+        for waiting, result in zip(batch.items, results, strict=True):
+            waiting.job.spoilt |= isinstance(result, BaseException)
         return Outcome(results, begun, perf_counter())
 
     def _attempt(self, items: list[Item]) -> Sequence[Result | BaseException]:
@@ -440,9 +470,10 @@ class Batcher(Generic[Item, Result]):
 
     def abandon(self) -> None:
         """Fail everything that waits."""
-        for waiting in self._queue:
-            waiting.job.fail(NotReady("the server is shutting down"))
-        self._queue.clear()
+        with self._pool.lock:
+            waiting, self._queue = self._queue, []
+        for each in waiting:
+            each.job.fail(NotReady("the server is shutting down"))
         self._tell()
 
     def _tell(self) -> None:

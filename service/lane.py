@@ -95,7 +95,8 @@ class Lane:
         Windows not begun by `deadline` (`perf_counter`) are not run, nor are those of a caller
         for whom `leaving()` has returned: that raises `CallerLeft`.
 
-        Raises what `Batcher.submit` raises; a full queue is told before anything is encoded.
+        Raises what `Batcher.check_deadline` and `submit` raise; that there is no room or no time is
+        told before anything is encoded.
         """
         self._asked += 1
         self.idle.clear()
@@ -137,9 +138,8 @@ class Lane:
         characters = sum(map(len, texts))
         self.batcher.admit(len(texts), len(texts))  # each is a window at least
         short = characters <= INLINE and priority is not Priority.SHADOW
-        if not short:  # else it is known exactly as soon
-            likely = round(characters * self._tokens())
-            self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
+        likely = round(characters * self._tokens())
+        self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started
         windows = [window for each in encoded for window in each.windows]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Protocol
@@ -25,9 +26,12 @@ class Batch(Protocol):
 
 class Queue(Protocol):
     """
-    Where work waits for a thread. Called on the event loop, but for `execute`.
+    Where work waits for a thread.
 
-    next  rank and start of what goes next, where something waits
+    next    rank and start of what goes next, where something waits
+    take    the next batch; called in any thread, under the pool's lock
+    bury    what was found dead while batches were taken; called on the event loop, as are `settle`
+            and `learn` for each batch that was executed
     """
 
     @property
@@ -38,6 +42,7 @@ class Queue(Protocol):
     def execute(self, batch: Any) -> Any: ...
     def settle(self, batch: Any, outcome: Any) -> None: ...
     def learn(self, batch: Any, outcome: Any) -> None: ...
+    def bury(self) -> None: ...
     def abandon(self) -> None: ...
 
 
@@ -46,12 +51,16 @@ class Pool:
     `threads` threads that every queue of the process shares, each flow of work in its turn.
 
     A batch is cut when a thread is free to run it, not before: an idle server adds no wait, and
-    a busy one chooses from everything that came meanwhile.
+    a busy one chooses from everything that came meanwhile. A thread that has run one cuts the next
+    itself, so that it need not wait until the event loop, busy with callers, has time for it.
+
+    lock  of everything that threads and the event loop share: the queues and their turns
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.turns = Turns()
+        self.lock = threading.Lock()
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="run")
         self._free = threads
         self._queues: list[Queue] = []
@@ -66,26 +75,32 @@ class Pool:
 
     @property
     def running_s(self) -> float:
-        """Predicted seconds of one core that are left of what runs now."""
+        """Predicted seconds of one core that are left of what runs now. Under the lock."""
         now = perf_counter()
         return sum(max(0.0, end - now) for end in self._ends.values())
 
     @property
     def drain_s(self) -> float:
         """Seconds until all that waits and runs now is done, as predicted."""
-        return (self.turns.waiting_s + self.running_s) / self.threads
+        with self.lock:
+            return (self.turns.waiting_s + self.running_s) / self.threads
 
     def join(self, queue: Queue) -> None:
-        self._queues.append(queue)
+        with self.lock:
+            self._queues.append(queue)
 
     def part(self, queue: Queue) -> None:
         """It has nothing to run and will have nothing more."""
-        self._queues.remove(queue)
+        with self.lock:
+            self._queues.remove(queue)
 
-    def call(self) -> None:
-        """There is work. Batches are cut at the end of this turn of the loop."""
+    def check_open(self) -> None:
+        """Raises `NotReady` while closing."""
         if self._closed:
             raise NotReady("the server is shutting down")
+
+    def call(self) -> None:
+        """Work has come. Batches are cut at the end of this turn of the loop."""
         if self._free and not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self._dispatch)
@@ -101,30 +116,46 @@ class Pool:
     def _dispatch(self) -> None:
         self._called = False
         loop = asyncio.get_running_loop()
-        while self._free:
-            waiting = [each for each in self._queues if not each.is_idle]
-            if not waiting:
-                return
-            queue = min(waiting, key=_next) if len(waiting) > 1 else waiting[0]
-            if queue.next[0] and self._free < self.threads:
-                return  # what nobody waits for runs alone, so that who comes finds a thread
-            batch = queue.take(self._free)
-            if batch:
-                self._free -= 1
-                self._ends[id(batch)] = perf_counter() + batch.predicted_s
-                self.executor.submit(self._work, loop, queue, batch)
+        while cut := self._cut():
+            self.executor.submit(self._work, loop, *cut)
+        for queue in self._queues:
+            queue.bury()
+
+    def _cut(self, ended: Batch | None = None) -> tuple[Queue, Batch] | None:
+        """The next batch, and whose, for a thread that is free, or is so since one has ended."""
+        with self.lock:
+            if ended is not None:
+                del self._ends[id(ended)]
+                self._free += 1
+            while self._free:
+                waiting = [each for each in self._queues if not each.is_idle]
+                if not waiting:
+                    return None
+                queue = min(waiting, key=_next) if len(waiting) > 1 else waiting[0]
+                if queue.next[0] and self._free < self.threads:
+                    return None  # what nobody waits for runs alone: who comes finds a thread
+                batch = queue.take(self._free)
+                if batch:
+                    self._free -= 1
+                    self._ends[id(batch)] = perf_counter() + batch.predicted_s
+                    return queue, batch
+            return None
 
     def _work(self, loop: asyncio.AbstractEventLoop, queue: Queue, batch: Batch) -> None:
-        outcome = queue.execute(batch)
+        """Run that batch, and then the next one as long as there is one."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            loop.call_soon_threadsafe(self._finished, queue, batch, outcome)
+            following: tuple[Queue, Batch] | None = (queue, batch)
+            while following:
+                queue, batch = following
+                outcome = queue.execute(batch)
+                following = self._cut(batch)
+                loop.call_soon_threadsafe(self._finished, queue, batch, outcome)
 
     def _finished(self, queue: Queue, batch: Batch, outcome: Any) -> None:
         queue.settle(batch, outcome)
-        del self._ends[id(batch)]
-        self._free += 1
-        self._dispatch()
-        queue.learn(batch, outcome)  # last: the thread should not idle meanwhile
+        for each in self._queues:
+            each.bury()
+        queue.learn(batch, outcome)
 
 
 def _next(queue: Queue) -> tuple[int, float]:

@@ -532,10 +532,17 @@ def test_wrong_routes_are_told_with_their_line_and_nothing_serves(
 @contextlib.asynccontextmanager
 async def held(lanes: Lanes) -> AsyncIterator[None]:
     """Every model thread is busy within."""
-    gate = threading.Event()
+    gate, busy = threading.Event(), threading.Semaphore(0)
+
+    def hold() -> None:
+        busy.release()
+        gate.wait(30)
+
     for _ in range(lanes.pool.threads):
-        lanes.pool.executor.submit(gate.wait, 30)
+        lanes.pool.executor.submit(hold)
     try:
+        for _ in range(lanes.pool.threads):
+            await asyncio.to_thread(busy.acquire)
         yield
     finally:
         gate.set()

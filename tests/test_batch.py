@@ -581,9 +581,9 @@ def test_who_would_wait_beyond_his_deadline_is_refused_and_told_when_to_come() -
         queue.line = Line(each=0.5)
         submit(queue, "four")
         soon = perf_counter() + 3.0
-        submit(queue, "x", key="another", deadline=soon)  # his share comes first
+        queue.check_deadline(1, soon, key="another")  # whose share comes first
         with pytest.raises(Overloaded) as refusal:
-            submit(queue, "four", deadline=soon)
+            queue.check_deadline(4, soon)
         assert 0.5 < refusal.value.retry_after_s <= 2.5
         model.gate.set()
 

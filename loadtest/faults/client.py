@@ -1,0 +1,234 @@
+"""
+An open-loop HTTP client: requests go out when they are due, whatever has become of those before.
+
+Bare asyncio: a tool that needs half a core for a thousand requests a second cannot share two cores
+with what it measures. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What became of one request; times by `time.perf_counter`.
+
+    due     when it was to go out: latency counts from here
+    status  0: the connection broke, or nothing came in time
+    """
+
+    due: float
+    sent: float
+    done: float
+    status: int
+    body: bytes
+
+    @property
+    def latency_s(self) -> float:
+        return self.done - self.due
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Of a refusal: when it said to come back."""
+        told = json.loads(self.body).get("retry_after_ms") if self.status in (429, 503) else None
+        return None if told is None else told / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    Some requests that were offered at a rate.
+
+    dropped  for want of connections
+    cpu      the client's own share of the machine, 0 to 1
+    lag_s    how late the latest of 99 % went out
+    """
+
+    answers: tuple[Answer, ...]
+    seconds: float
+    dropped: int
+    cpu: float
+    lag_s: float
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
+    """Times of a Poisson process, from 0 on."""
+    draw = random.Random(seed)
+    at = draw.expovariate(rate)
+    while at < seconds:
+        yield at
+        at += draw.expovariate(rate)
+
+
+class Pool:
+    """Connections to one server, one request at a time on each."""
+
+    def __init__(self, url: str, *, most: int = 2048, timeout_s: float = 30.0) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
+        self.timeout_s = timeout_s
+        self._most = most
+        self._idle: list[_Connection] = []
+        self._open = 0
+
+    async def post(
+        self, path: str, body: bytes, headers: str = "", *, due: float | None = None
+    ) -> Answer | None:
+        """None where every connection there may be is busy."""
+        sent = time.perf_counter()
+        due = sent if due is None else due
+        connection = await self._take()
+        if connection is None:
+            return None
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                status, answer = await connection.ask(
+                    f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\n{headers}"
+                    "Content-Type: application/json\r\n"
+                    f"Content-Length: {len(body)}\r\n\r\n".encode()
+                    + body
+                )
+        except (OSError, TimeoutError):
+            self._open -= 1
+            connection.close()
+            return Answer(due, sent, time.perf_counter(), 0, b"")
+        self._idle.append(connection)
+        return Answer(due, sent, time.perf_counter(), status, answer)
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+
+    async def _take(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+            self._open -= 1
+        if self._open >= self._most:
+            return None
+        self._open += 1
+        loop = asyncio.get_running_loop()
+        try:
+            _, made = await loop.create_connection(_Connection, self.host, self.port)
+        except OSError:
+            self._open -= 1
+            return None
+        return made
+
+
+class _Connection(asyncio.Protocol):
+    """Reads one answer at a time; ours all say how long they are."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._transport: Any = None
+        self._read = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._read += data
+        head, found, rest = self._read.partition(b"\r\n\r\n")
+        if not found or self._answer is None:
+            return
+        lower = head.lower()
+        at = lower.find(b"\r\ncontent-length:")
+        length = int(lower[at + 17 :].partition(b"\r\n")[0]) if at >= 0 else 0
+        if len(rest) < length:
+            return
+        self.closed = b"\r\nconnection: close" in lower
+        if not self._answer.done():
+            self._answer.set_result((int(head[9:12]), bytes(rest[:length])))
+        self._read = bytearray(rest[length:])
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionResetError())
+
+    def close(self) -> None:
+        self.closed = True
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def offered(
+    pool: Pool,
+    path: str,
+    bodies: Sequence[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    headers: str = "",
+    seed: int = 1,
+) -> Run:
+    """Open loop: `rate` requests a second on average, each when it is due."""
+    tasks: list[asyncio.Task[Answer | None]] = []
+    lags: list[float] = []
+    async with _measured() as measured:
+        begun = time.perf_counter()
+        for number, at in enumerate(arrivals(rate, seconds, seed)):
+            due = begun + at
+            wait_s = due - time.perf_counter()
+            if wait_s > 0.0005:
+                await asyncio.sleep(wait_s)
+            lags.append(max(0.0, time.perf_counter() - due))
+            body = bodies[number % len(bodies)]
+            tasks.append(asyncio.ensure_future(pool.post(path, body, headers, due=due)))
+        found = await asyncio.gather(*tasks)
+    lags.sort()
+    return Run(
+        answers=tuple(answer for answer in found if answer),
+        seconds=seconds,
+        dropped=found.count(None),
+        cpu=measured[0],
+        lag_s=lags[int(0.99 * (len(lags) - 1))] if lags else 0.0,
+    )
+
+
+async def closed(
+    pool: Pool, path: str, bodies: Sequence[bytes], *, callers: int, seconds: float
+) -> Run:
+    """Closed loop: so many callers, each of whom asks again as soon as he is answered."""
+    found: list[Answer] = []
+    until = time.perf_counter() + seconds
+    numbers = iter(range(10**9))
+
+    async def ask() -> None:
+        while time.perf_counter() < until:
+            answer = await pool.post(path, bodies[next(numbers) % len(bodies)])
+            if answer:
+                found.append(answer)
+
+    async with _measured() as measured:
+        await asyncio.gather(*(ask() for _ in range(callers)))
+    return Run(tuple(found), seconds, 0, measured[0], 0.0)
+
+
+@asynccontextmanager
+async def _measured() -> AsyncIterator[list[float]]:
+    """The share of the machine that this process took within, once it is over."""
+    share: list[float] = []
+    cpu, wall = time.process_time(), time.perf_counter()
+    yield share
+    cores = os.cpu_count() or 1
+    share.append((time.process_time() - cpu) / (time.perf_counter() - wall) / cores)

@@ -1,0 +1,234 @@
+"""
+Three times what the server can do, for a while: what is accepted is answered in time, the rest is
+told when to come back, and afterwards all is as before.
+
+    python -m loadtest.faults.overload --host http://127.0.0.1:3000 --variant ner-int8
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from loadtest.faults.client import Answer, Pool, Run, closed, offered
+from loadtest.faults.server import bodies_of, path_of, workers_of
+from loadtest.texts import traffic
+
+CPU = 0.15  # of the machine, above which the client disturbs what it measures
+LAG_S = 0.05
+IN_TIME = 0.99
+GOODPUT = 0.9
+RETRY = 2.0
+GROWTH = 1.05
+RECOVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """
+    What an overload showed.
+
+    peak, goodput   answers a second in time: of as many callers as suit it, and under overload
+    accepted        requests that were not refused, and how many of them were `in_time`
+    told_s, took_s  when refusals at the end said to come back, and how long the queue then took
+    resident        bytes of the workers, over the run
+    recovery_s      after the last arrival, until a request is answered as fast as before
+    cpu, lag_s      the client's own
+    """
+
+    peak: float
+    goodput: float
+    offered: int
+    accepted: int
+    in_time: int
+    lost: int
+    told_s: float | None
+    took_s: float
+    resident: tuple[int, ...]
+    recovery_s: float
+    cpu: float
+    lag_s: float
+
+
+def invalid(found: Found) -> list[str]:
+    """Why the run proves nothing, whatever it found."""
+    reasons = []
+    if found.cpu > CPU:
+        reasons.append(f"the client took {found.cpu:.0%} of the machine, above {CPU:.0%}")
+    if found.lag_s > LAG_S:
+        reasons.append(f"the client was {found.lag_s * 1000:.0f} ms late with 1 % of its requests")
+    return reasons
+
+
+def broken(found: Found) -> list[str]:
+    """The promises that were not kept, and by how much."""
+    kept = found.in_time / found.accepted if found.accepted else 0.0
+    thirds = len(found.resident) // 3
+    middle = statistics.mean(found.resident[thirds : 2 * thirds] or [0])
+    last = statistics.mean(found.resident[2 * thirds :] or [0])
+    wrong = []
+    if kept < IN_TIME:
+        wrong.append(f"{kept:.2%} of accepted requests were answered in time, below {IN_TIME:.0%}")
+    if found.goodput < GOODPUT * found.peak:
+        share = found.goodput / found.peak
+        wrong.append(f"goodput was {share:.2f} of the peak, below {GOODPUT:g}")
+    if found.lost:
+        wrong.append(f"{found.lost} requests got no answer at all")
+    if found.told_s is not None:
+        ratio = found.told_s / max(found.took_s, 1e-3)
+        if not 1 / RETRY <= ratio <= RETRY:
+            wrong.append(
+                f"refusals said {found.told_s * 1000:.0f} ms, the queue took "
+                f"{found.took_s * 1000:.0f}: not within a factor of {RETRY:g}"
+            )
+    if middle and last > GROWTH * middle:
+        wrong.append(f"memory grew by {last / middle - 1:.1%} from the middle to the last third")
+    if found.recovery_s > RECOVERY_S:
+        wrong.append(f"it took {found.recovery_s:.1f} s to recover, above {RECOVERY_S:g}")
+    return wrong
+
+
+async def overloaded(
+    host: str,
+    variant: str,
+    texts: Sequence[str],
+    *,
+    times: float,
+    seconds: float,
+    deadline_ms: int,
+    seed: int,
+) -> Found:
+    path, bodies = path_of(host, variant), bodies_of(variant, texts)
+    pool = Pool(host)
+    await closed(pool, path, bodies, callers=32, seconds=min(3.0, seconds))  # warm
+    calm = await _calm(pool, path, bodies)
+    peak = await closed(pool, path, bodies, callers=32, seconds=min(8.0, seconds))
+    rate = len(peak.answers) / peak.seconds
+    workers = workers_of(host)
+    resident: list[int] = []
+    watching = asyncio.ensure_future(_watch(workers, resident))
+    headers = f"X-Request-Timeout-Ms: {deadline_ms}\r\n"
+    run = await offered(
+        pool, path, bodies, rate=times * rate, seconds=seconds, headers=headers, seed=seed
+    )
+    watching.cancel()
+    recovery_s = await _recovered(pool, path, bodies, calm)
+    pool.close()
+    return judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s)
+
+
+def judged(
+    run: Run, peak: float, deadline_s: float, resident: tuple[int, ...], recovery_s: float
+) -> Found:
+    accepted = [each for each in run.answers if each.status in (200, 504)]
+    in_time = [each for each in accepted if each.status == 200 and each.latency_s <= deadline_s]
+    last = max((each.due for each in run.answers), default=0.0)
+    told = [
+        each.retry_after_s
+        for each in run.answers
+        if each.due > last - 0.2 and each.retry_after_s is not None
+    ]
+    return Found(
+        peak=peak,
+        goodput=len(in_time) / run.seconds,
+        offered=len(run.answers) + run.dropped,
+        accepted=len(accepted),
+        in_time=len(in_time),
+        lost=sum(each.status == 0 for each in run.answers),
+        told_s=statistics.median(told) if told else None,
+        took_s=max((each.done for each in accepted), default=last) - last,
+        resident=resident,
+        recovery_s=recovery_s,
+        cpu=run.cpu,
+        lag_s=run.lag_s,
+    )
+
+
+async def _calm(pool: Pool, path: str, bodies: Sequence[bytes]) -> float:
+    """The median latency of one request at a time."""
+    found = [await pool.post(path, body) for body in bodies[:50]]
+    return statistics.median(each.latency_s for each in found if each)
+
+
+async def _recovered(pool: Pool, path: str, bodies: Sequence[bytes], calm: float) -> float:
+    """Seconds until three requests in a row take no more than twice what they did."""
+    begun = time.perf_counter()
+    quick: list[Answer | None] = []
+    for body in itertools.cycle(bodies):
+        answer = await pool.post(path, body)
+        good = answer and answer.status == 200 and answer.latency_s <= 2 * calm + 0.005
+        quick = [*quick, answer] if good else []
+        elapsed = time.perf_counter() - begun
+        if len(quick) == 3 or elapsed > 4 * RECOVERY_S:
+            return elapsed
+        await asyncio.sleep(0.01)
+    raise AssertionError("bodies never end")
+
+
+async def _watch(workers: Sequence[psutil.Process], resident: list[int]) -> None:
+    while workers:
+        resident.append(sum(each.memory_info().rss for each in workers if each.is_running()))
+        await asyncio.sleep(0.5)
+
+
+def told(found: Found) -> str:
+    share = found.goodput / found.peak if found.peak else 0.0
+    kept = found.in_time / found.accepted if found.accepted else 0.0
+    memory = (
+        f"{found.resident[0] >> 20} to {found.resident[-1] >> 20} MiB" if found.resident else "-"
+    )
+    said = "-" if found.told_s is None else f"{found.told_s * 1000:.0f} ms"
+    return "\n".join(
+        [
+            f"peak        {found.peak:.0f} answers/s in time",
+            f"offered     {found.offered} requests, {found.accepted} accepted, {found.lost} lost",
+            f"in time     {kept:.2%} of the accepted",
+            f"goodput     {found.goodput:.0f}/s, {share:.2f} of the peak",
+            f"Retry-After {said} said, {found.took_s * 1000:.0f} ms taken",
+            f"memory      {memory}",
+            f"recovery    {found.recovery_s:.2f} s",
+            f"client      {found.cpu:.1%} of the machine, late by {found.lag_s * 1000:.1f} ms",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="loadtest.faults.overload", description=__doc__)
+    parser.add_argument("--host", default="http://127.0.0.1:3000")
+    parser.add_argument("--variant", default="ner-int8")
+    parser.add_argument("--texts", default="sentences", help="a kind of texts, a file or a folder")
+    parser.add_argument("--times", type=float, default=3.0, help="the peak")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--deadline-ms", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    found = asyncio.run(
+        overloaded(
+            args.host,
+            args.variant,
+            traffic(args.texts, count=1000, seed=args.seed),
+            times=args.times,
+            seconds=args.seconds,
+            deadline_ms=args.deadline_ms,
+            seed=args.seed,
+        )
+    )
+    print(told(found))
+    if reasons := invalid(found):
+        print(*(f"invalid: {each}" for each in reasons), sep="\n", file=sys.stderr)
+        return 2
+    wrong = broken(found)
+    print(*wrong, sep="\n", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
