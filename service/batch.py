@@ -27,8 +27,10 @@ Result = TypeVar("Result")
 LOOK = 4
 # Seconds a token where nothing has run yet.
 GUESS_S = 1e-4
-# How much longer than predicted work may take and still be in time: it is predicted from the mean.
-MARGIN = 1.25
+# How much longer than predicted work may take and still be in time. Batches are not cut in the
+# order of arrival, and a busy machine is slower than it was: at 1.25, 85 % of what was accepted at
+# three times the capacity was in time, at 1.75 99 %, or with two workers 97 %. Goodput is the same.
+MARGIN = 2.0
 # Dead items that may lie among the living before the queue is swept.
 SWEPT = 1024
 

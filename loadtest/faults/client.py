@@ -26,6 +26,7 @@ class Answer:
 
     due     when it was to go out: latency counts from here
     status  0: the connection broke, or nothing came in time
+    asked   the request's body
     """
 
     due: float
@@ -33,6 +34,7 @@ class Answer:
     done: float
     status: int
     body: bytes
+    asked: bytes = b""
 
     @property
     def latency_s(self) -> float:
@@ -102,9 +104,9 @@ class Pool:
         except (OSError, TimeoutError):
             self._open -= 1
             connection.close()
-            return Answer(due, sent, time.perf_counter(), 0, b"")
+            return Answer(due, sent, time.perf_counter(), 0, b"", body)
         self._idle.append(connection)
-        return Answer(due, sent, time.perf_counter(), status, answer)
+        return Answer(due, sent, time.perf_counter(), status, answer, body)
 
     def close(self) -> None:
         for connection in self._idle:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import psutil
 
+from loadtest.faults import checker
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
 from loadtest.faults.server import bodies_of, path_of, workers_of
 from loadtest.texts import traffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
-LAG_S = 0.05
+LAG_S = 0.1
 IN_TIME = 0.99
 GOODPUT = 0.9
 RETRY = 2.0
@@ -41,6 +42,7 @@ class Found:
     told_s, took_s  when refusals at the end said to come back, and how long the queue then took
     resident        bytes of the workers, over the run
     recovery_s      after the last arrival, until a request is answered as fast as before
+    swapped         answers that were not those of their texts
     cpu, lag_s      the client's own
     """
 
@@ -50,6 +52,7 @@ class Found:
     accepted: int
     in_time: int
     lost: int
+    swapped: int
     told_s: float | None
     took_s: float
     resident: tuple[int, ...]
@@ -82,6 +85,8 @@ def broken(found: Found) -> list[str]:
         wrong.append(f"goodput was {share:.2f} of the peak, below {GOODPUT:g}")
     if found.lost:
         wrong.append(f"{found.lost} requests got no answer at all")
+    if found.swapped:
+        wrong.append(f"{found.swapped} answers were not those of their texts")
     if found.told_s is not None:
         ratio = found.told_s / max(found.took_s, 1e-3)
         if not 1 / RETRY <= ratio <= RETRY:
@@ -109,6 +114,7 @@ async def overloaded(
     path, bodies = path_of(host, variant), bodies_of(variant, texts)
     pool = Pool(host)
     await closed(pool, path, bodies, callers=32, seconds=min(3.0, seconds))  # warm
+    expected = await checker.alone(pool, path, bodies)
     calm = await _calm(pool, path, bodies)
     peak = await closed(pool, path, bodies, callers=32, seconds=min(8.0, seconds))
     rate = len(peak.answers) / peak.seconds
@@ -122,11 +128,17 @@ async def overloaded(
     watching.cancel()
     recovery_s = await _recovered(pool, path, bodies, calm)
     pool.close()
-    return judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s)
+    swapped = len(checker.wrong(run.answers, expected))
+    return judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s, swapped)
 
 
 def judged(
-    run: Run, peak: float, deadline_s: float, resident: tuple[int, ...], recovery_s: float
+    run: Run,
+    peak: float,
+    deadline_s: float,
+    resident: tuple[int, ...],
+    recovery_s: float,
+    swapped: int,
 ) -> Found:
     accepted = [each for each in run.answers if each.status in (200, 504)]
     in_time = [each for each in accepted if each.status == 200 and each.latency_s <= deadline_s]
@@ -143,6 +155,7 @@ def judged(
         accepted=len(accepted),
         in_time=len(in_time),
         lost=sum(each.status == 0 for each in run.answers),
+        swapped=swapped,
         told_s=statistics.median(told) if told else None,
         took_s=max((each.done for each in accepted), default=last) - last,
         resident=resident,
@@ -189,7 +202,8 @@ def told(found: Found) -> str:
     return "\n".join(
         [
             f"peak        {found.peak:.0f} answers/s in time",
-            f"offered     {found.offered} requests, {found.accepted} accepted, {found.lost} lost",
+            f"offered     {found.offered} requests, {found.accepted} accepted, {found.lost} lost, "
+            f"{found.swapped} swapped",
             f"in time     {kept:.2%} of the accepted",
             f"goodput     {found.goodput:.0f}/s, {share:.2f} of the peak",
             f"Retry-After {said} said, {found.took_s * 1000:.0f} ms taken",

@@ -1,0 +1,204 @@
+"""Faults on real servers, in short; what they prove is in docs/faults.md, and how long there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loadtest.faults import checker
+from loadtest.faults.client import Answer, Pool, Run, arrivals, offered
+from loadtest.faults.overload import Found, broken, invalid, judged, overloaded, told
+from loadtest.texts import traffic
+from models.spec import Task
+from service.settings import ROOT
+from tests.test_serve import Server, serving
+from tests.tiny import write_variant
+
+GOOD = Found(
+    peak=100,
+    goodput=95,
+    offered=600,
+    accepted=200,
+    in_time=199,
+    lost=0,
+    swapped=0,
+    told_s=0.5,
+    took_s=0.6,
+    resident=(100, 100, 100, 100, 100, 101),
+    recovery_s=0.1,
+    cpu=0.1,
+    lag_s=0.01,
+)
+
+
+def test_an_overload_that_keeps_its_promises_breaks_none() -> None:
+    assert broken(GOOD) == invalid(GOOD) == []
+    assert "goodput     95/s, 0.95 of the peak" in told(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"in_time": 190}, "95.00% of accepted requests were answered in time, below 99%"),
+        ({"goodput": 80}, "goodput was 0.80 of the peak, below 0.9"),
+        ({"lost": 3}, "3 requests got no answer at all"),
+        ({"swapped": 1}, "1 answers were not those of their texts"),
+        ({"told_s": 2.0}, "refusals said 2000 ms, the queue took 600: not within a factor of 2"),
+        ({"resident": (9, 9, 9, 9, 12, 12)}, "memory grew by 33.3% from the middle"),
+        ({"recovery_s": 9.0}, "it took 9.0 s to recover, above 5"),
+    ],
+)
+def test_a_broken_promise_says_by_how_much(change: dict[str, float], said: str) -> None:
+    [wrong] = broken(replace(GOOD, **change))  # type: ignore[arg-type]
+    assert wrong.startswith(said)
+
+
+def test_a_run_whose_client_was_in_the_way_proves_nothing() -> None:
+    assert invalid(replace(GOOD, cpu=0.2)) == ["the client took 20% of the machine, above 15%"]
+    [late] = invalid(replace(GOOD, lag_s=0.2))
+    assert late.startswith("the client was 200 ms late")
+
+
+def test_only_what_was_answered_by_its_deadline_counts() -> None:
+    def answer(status: int, due: float, done: float, body: bytes = b"{}") -> Answer:
+        return Answer(due, due, done, status, body)
+
+    refusal = json.dumps({"retry_after_ms": 400}).encode()
+    run = Run(
+        (
+            answer(200, 0.0, 0.9),
+            answer(200, 0.0, 1.1),
+            answer(504, 0.0, 1.0),
+            answer(0, 0.0, 3.0),
+            answer(429, 1.0, 1.01, refusal),
+            answer(200, 1.0, 1.5),
+        ),
+        seconds=2.0,
+        dropped=1,
+        cpu=0.1,
+        lag_s=0.0,
+    )
+    found = judged(run, 1.0, 1.0, (), 0.0, 0)
+    assert (found.offered, found.accepted, found.in_time, found.lost) == (7, 4, 2, 1)
+    assert (found.goodput, found.told_s, found.took_s) == (1.0, 0.4, 0.5)
+
+
+def test_arrivals_are_of_a_rate_and_the_same_for_a_seed() -> None:
+    times = list(arrivals(100, 50, seed=3))
+    assert times == list(arrivals(100, 50, seed=3)) != list(arrivals(100, 50, seed=4))
+    assert 4700 < len(times) < 5300 and times == sorted(times) and times[-1] < 50
+
+
+def test_a_swapped_answer_is_caught() -> None:
+    def answer(asked: bytes, text: str) -> Answer:
+        said = {"results": [{"entities": [{"text": text, "score": 0.12345}]}], "timing_ms": {}}
+        return Answer(0, 0, 0, 200, json.dumps(said).encode(), asked)
+
+    right = [answer(b"one", "Kano"), answer(b"two", "Abuja")]
+    expected = {each.asked: checker.told(each) for each in right}
+    assert checker.wrong(right, expected) == []
+    swapped = [replace(right[0], body=right[1].body), replace(right[1], body=right[0].body)]
+    assert checker.wrong(swapped, expected) == swapped
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a variant that takes its time."""
+    catalog, home = (tmp_path_factory.mktemp(name) for name in ("zoo", "home"))
+    (catalog / "ner-base").symlink_to(ROOT / "models" / "zoo" / "ner-base")
+    with serving(catalog, home) as server:
+        yield server
+
+
+def test_three_times_what_can_be_done_loses_nothing_and_swaps_nothing(base: Server) -> None:
+    texts = traffic("sentences", count=60, seed=1)
+    found = asyncio.run(
+        overloaded(base.url, "ner-base", texts, times=3, seconds=3, deadline_ms=500, seed=1)
+    )
+    assert found.swapped == found.lost == 0
+    assert 0 < found.accepted < found.offered and found.resident
+    assert found.told_s is not None
+
+
+def test_an_open_loop_client_does_not_wait_for_answers(base: Server) -> None:
+    body = json.dumps({"inputs": "Kano " * 600}).encode()
+
+    async def scenario() -> Run:
+        pool = Pool(base.url)
+        try:
+            return await offered(pool, "/v1/ner", [body], rate=40, seconds=1)
+        finally:
+            pool.close()
+
+    run = asyncio.run(scenario())
+    assert len(run.answers) == len(list(arrivals(40, 1, seed=1)))
+    assert sum(later.sent < earlier.done for earlier, later in pairwise(run.answers)) > 5
+
+
+def test_the_work_of_a_thousand_who_leave_is_not_run(base: Server) -> None:
+    before = base.metric("kadogo_tokens_total", variant="ner-base")
+    body = json.dumps({"inputs": "Sani Bello ya je Kano. " * 400}).encode()
+    head = f"POST /v1/ner HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    address = (httpx.URL(base.url).host, httpx.URL(base.url).port)
+
+    async def leaves() -> None:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(head + body)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+
+    async def leave_together() -> None:
+        for _ in range(10):
+            await asyncio.gather(*(leaves() for _ in range(100)))
+
+    asyncio.run(leave_together())
+    neighbour = httpx.post(f"{base.url}/v1/ner", json={"inputs": "Kano"}, timeout=60)
+    assert neighbour.status_code == 200
+    for _ in range(600):
+        if base.metric("kadogo_queue_depth", variant="ner-base") == 0:
+            break
+        time.sleep(0.1)
+    one = httpx.post(f"{base.url}/v1/ner", content=body, timeout=60).json()["results"][0]["tokens"]
+    ran = base.metric("kadogo_tokens_total", variant="ner-base") - before
+    assert ran < 0.5 * 1000 * one
+    assert base.metric("kadogo_dropped_total", variant="ner-base", reason="caller_left") > 0
+
+
+def test_a_worker_that_is_killed_hangs_nobody(tmp_path: Path) -> None:
+    catalog, home = tmp_path / "zoo", tmp_path / "home"
+    home.mkdir()
+    write_variant(catalog, "ner-base", Task.NER)
+    with serving(catalog, home, KADOGO_WORKERS="2") as server, ThreadPoolExecutor(4) as callers:
+        until = time.monotonic() + 8
+        answered = [callers.submit(_asking, server.url, until) for _ in range(4)]
+        time.sleep(2)
+        os.kill(httpx.get(f"{server.url}/v1/status").json()["process"], signal.SIGKILL)
+        for each in answered:
+            good, cut = each.result(60)
+            assert good > 50 and cut < 5
+
+
+def _asking(url: str, until: float) -> tuple[int, int]:
+    """How many requests were answered, and how many were cut off, until then."""
+    good = cut = 0
+    while time.monotonic() < until:
+        try:
+            reply = httpx.post(f"{url}/v1/ner", json={"inputs": "Kano"}, timeout=20)
+        except (OSError, httpx.RemoteProtocolError, httpx.ReadError, httpx.ConnectError):
+            cut += 1
+        else:
+            assert reply.status_code == 200
+            good += 1
+    return good, cut
