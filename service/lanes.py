@@ -502,6 +502,8 @@ def _status(now: Served, name: str) -> VariantStatus:
         reason=now.quarantined.get(name),
         waiting_windows=lane.batcher.waiting_items if lane else 0,
         waiting_tokens=lane.batcher.waiting_tokens if lane else 0,
+        run_ms=round(1000 * lane.batcher.line.fixed, 4) if lane else None,
+        token_ms=round(1000 * lane.batcher.line.each, 5) if lane else None,
     )
 
 

@@ -432,6 +432,12 @@ _ASKED = [
     },
     {
         "in": "header",
+        "name": "X-Route",
+        "description": "An answer's, sent back: the same variant of the split again.",
+        "schema": {"type": "string"},
+    },
+    {
+        "in": "header",
         "name": "X-Priority",
         "description": "`batch` takes an eighth of the share that a person's request has.",
         "schema": {"type": "string", "enum": ["interactive", "batch"], "default": "interactive"},
@@ -446,6 +452,10 @@ _HEADERS = {
     "X-Variant": {"description": "The variant that answered.", "schema": {"type": "string"}},
     "X-Variant-Reason": {
         "description": "Why that variant: named, or what it satisfied.",
+        "schema": {"type": "string"},
+    },
+    "X-Route": {
+        "description": "Of a split: what asks for the same variant again.",
         "schema": {"type": "string"},
     },
     "Server-Timing": {
@@ -495,7 +505,13 @@ def _post(
     *,
     asked: tuple[Any, Any],
     answered: tuple[Any, Any],
-    headers: tuple[str, ...] = ("X-Request-ID", "X-Variant", "X-Variant-Reason", "Server-Timing"),
+    headers: tuple[str, ...] = (
+        "X-Request-ID",
+        "X-Variant",
+        "X-Variant-Reason",
+        "X-Route",
+        "Server-Timing",
+    ),
     errors_as: str = _PROBLEM,
 ) -> dict[str, Any]:
     """`asked`, `answered`: the schema of the body and an example of it."""

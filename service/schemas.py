@@ -228,7 +228,11 @@ class VariantList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant now; counts are of windows."""
+    """
+    One variant now; counts are of windows.
+
+    run_ms, token_ms  what a run of it costs here, and each token more, as measured
+    """
 
     state: State
     task: Task | None = None
@@ -236,6 +240,8 @@ class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     waiting_windows: int = 0
     waiting_tokens: int = 0
+    run_ms: float | None = None
+    token_ms: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
