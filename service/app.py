@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -49,6 +50,8 @@ CORS = {"allow_methods": ("GET", "POST"), "allow_headers": ("*",), "expose_heade
 # it up inside onnxruntime; between runs they hold it for tens of microseconds, and Python's
 # default of 5 ms is longer than a whole answer of a small variant.
 SWITCH_S = 0.0005
+# Between two looks at whether a worker has died.
+WATCH_S = 2
 
 # An ASGI middleware and its options.
 Layer = tuple[Callable[..., ASGIApp], dict[str, Any]]
@@ -126,6 +129,19 @@ def count_apart() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
+def watch_closely() -> None:
+    """
+    A worker that dies is missed within seconds: BentoML's arbiter looks every ten.
+
+    It imports what it makes its arbiter with only after this file.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from bentoml._internal.utils import circus
+
+        made = functools.partial(circus.create_standalone_arbiter, check_delay=WATCH_S)
+        circus.create_standalone_arbiter = made
+
+
 def settings_or_exit() -> tuple[Settings, Keys | None]:
     """The settings and the keys they name. A wrong one ends the start with one clear line."""
     try:
@@ -177,6 +193,7 @@ def check_provider(provider: str) -> None:
 
 stay_untracked()
 count_apart()
+watch_closely()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
 layers = layers_of(settings, keys)

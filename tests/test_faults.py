@@ -32,6 +32,8 @@ GOOD = Found(
     accepted=200,
     in_time=199,
     lost=0,
+    failed=0,
+    dropped=0,
     swapped=0,
     told_s=0.5,
     took_s=0.6,
@@ -52,6 +54,7 @@ def test_an_overload_that_keeps_its_promises_breaks_none() -> None:
     [
         ({"in_time": 190}, "95.00% of accepted requests were answered in time, below 99%"),
         ({"goodput": 80}, "goodput was 0.80 of the peak, below 0.9"),
+        ({"failed": 2}, "2 requests failed with another status than a refusal's"),
         ({"lost": 3}, "3 requests got no answer at all"),
         ({"swapped": 1}, "1 answers were not those of their texts"),
         ({"told_s": 2.0}, "refusals said 2000 ms, the queue took 600: not within a factor of 2"),
@@ -68,6 +71,7 @@ def test_a_run_whose_client_was_in_the_way_proves_nothing() -> None:
     assert invalid(replace(GOOD, cpu=0.2)) == ["the client took 20% of the machine, above 15%"]
     [late] = invalid(replace(GOOD, lag_s=0.2))
     assert late.startswith("the client was 200 ms late")
+    assert invalid(replace(GOOD, dropped=9)) == ["the client had no connection for 9 of 600"]
 
 
 def test_only_what_was_answered_by_its_deadline_counts() -> None:
@@ -82,6 +86,7 @@ def test_only_what_was_answered_by_its_deadline_counts() -> None:
             answer(504, 0.0, 1.0),
             answer(0, 0.0, 3.0),
             answer(429, 1.0, 1.01, refusal),
+            answer(500, 1.0, 1.01),
             answer(200, 1.0, 1.5),
         ),
         seconds=2.0,
@@ -90,8 +95,11 @@ def test_only_what_was_answered_by_its_deadline_counts() -> None:
         lag_s=0.0,
     )
     found = judged(run, 1.0, 1.0, (), 0.0, 0)
-    assert (found.offered, found.accepted, found.in_time, found.lost) == (7, 4, 2, 1)
+    assert (found.offered, found.accepted, found.in_time, found.lost) == (8, 4, 2, 1)
+    assert (found.failed, found.dropped) == (1, 1)
     assert (found.goodput, found.told_s, found.took_s) == (1.0, 0.4, 0.5)
+    late = judged(replace(run, seconds=1.0), 1.0, 1.0, (), 0.0, 0)
+    assert late.goodput == 1.0  # the last one came after that second
 
 
 def test_arrivals_are_of_a_rate_and_the_same_for_a_seed() -> None:

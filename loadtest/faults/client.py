@@ -90,11 +90,12 @@ class Pool:
         """None where every connection there may be is busy."""
         sent = time.perf_counter()
         due = sent if due is None else due
-        connection = await self._take()
-        if connection is None:
+        if not self._idle and self._open >= self._most:
             return None
+        connection: _Connection | None = None
         try:
             async with asyncio.timeout(self.timeout_s):
+                connection = await self._take()
                 status, answer = await connection.ask(
                     f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\n{headers}"
                     "Content-Type: application/json\r\n"
@@ -103,7 +104,8 @@ class Pool:
                 )
         except (OSError, TimeoutError):
             self._open -= 1
-            connection.close()
+            if connection:
+                connection.close()
             return Answer(due, sent, time.perf_counter(), 0, b"", body)
         self._idle.append(connection)
         return Answer(due, sent, time.perf_counter(), status, answer, body)
@@ -112,21 +114,16 @@ class Pool:
         for connection in self._idle:
             connection.close()
 
-    async def _take(self) -> _Connection | None:
+    async def _take(self) -> _Connection:
+        """One that is open; whoever takes it counts as one of the open, come what may."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
             self._open -= 1
-        if self._open >= self._most:
-            return None
         self._open += 1
         loop = asyncio.get_running_loop()
-        try:
-            _, made = await loop.create_connection(_Connection, self.host, self.port)
-        except OSError:
-            self._open -= 1
-            return None
+        _, made = await loop.create_connection(_Connection, self.host, self.port)
         return made
 
 

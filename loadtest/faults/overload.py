@@ -25,6 +25,9 @@ from loadtest.texts import traffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
 LAG_S = 0.1
+DROPPED = 0.01  # of the arrivals
+CALLERS = (32, 128)  # one of which fills the server best
+REFUSED = (429, 503)
 IN_TIME = 0.99
 GOODPUT = 0.9
 RETRY = 2.0
@@ -39,6 +42,8 @@ class Found:
 
     peak, goodput   answers a second in time: of as many callers as suit it, and under overload
     accepted        requests that were not refused, and how many of them were `in_time`
+    lost            that got no answer at all; `failed`: one that is none of these
+    dropped         arrivals that the client had no connection for
     told_s, took_s  when refusals at the end said to come back, and how long the queue then took
     resident        bytes of the workers, over the run
     recovery_s      after the last arrival, until a request is answered as fast as before
@@ -52,6 +57,8 @@ class Found:
     accepted: int
     in_time: int
     lost: int
+    failed: int
+    dropped: int
     swapped: int
     told_s: float | None
     took_s: float
@@ -68,6 +75,8 @@ def invalid(found: Found) -> list[str]:
         reasons.append(f"the client took {found.cpu:.0%} of the machine, above {CPU:.0%}")
     if found.lag_s > LAG_S:
         reasons.append(f"the client was {found.lag_s * 1000:.0f} ms late with 1 % of its requests")
+    if found.dropped > DROPPED * found.offered:
+        reasons.append(f"the client had no connection for {found.dropped} of {found.offered}")
     return reasons
 
 
@@ -85,6 +94,8 @@ def broken(found: Found) -> list[str]:
         wrong.append(f"goodput was {share:.2f} of the peak, below {GOODPUT:g}")
     if found.lost:
         wrong.append(f"{found.lost} requests got no answer at all")
+    if found.failed:
+        wrong.append(f"{found.failed} requests failed with another status than a refusal's")
     if found.swapped:
         wrong.append(f"{found.swapped} answers were not those of their texts")
     if found.told_s is not None:
@@ -116,8 +127,11 @@ async def overloaded(
     await closed(pool, path, bodies, callers=32, seconds=min(3.0, seconds))  # warm
     expected = await checker.alone(pool, path, bodies)
     calm = await _calm(pool, path, bodies)
-    peak = await closed(pool, path, bodies, callers=32, seconds=min(8.0, seconds))
-    rate = len(peak.answers) / peak.seconds
+    peaks = [
+        await closed(pool, path, bodies, callers=callers, seconds=min(6.0, seconds))
+        for callers in CALLERS
+    ]
+    rate = max(sum(each.status == 200 for each in run.answers) / run.seconds for run in peaks)
     workers = workers_of(host)
     resident: list[int] = []
     watching = asyncio.ensure_future(_watch(workers, resident))
@@ -143,6 +157,9 @@ def judged(
     accepted = [each for each in run.answers if each.status in (200, 504)]
     in_time = [each for each in accepted if each.status == 200 and each.latency_s <= deadline_s]
     last = max((each.due for each in run.answers), default=0.0)
+    first = min((each.due for each in run.answers), default=0.0)
+    # What is answered after the last arrival was not answered within that time.
+    within = sum(each.done <= first + run.seconds for each in in_time)
     told = [
         each.retry_after_s
         for each in run.answers
@@ -150,11 +167,13 @@ def judged(
     ]
     return Found(
         peak=peak,
-        goodput=len(in_time) / run.seconds,
+        goodput=within / run.seconds,
         offered=len(run.answers) + run.dropped,
         accepted=len(accepted),
         in_time=len(in_time),
         lost=sum(each.status == 0 for each in run.answers),
+        failed=sum(each.status not in (0, 200, 504, *REFUSED) for each in run.answers),
+        dropped=run.dropped,
         swapped=swapped,
         told_s=statistics.median(told) if told else None,
         took_s=max((each.done for each in accepted), default=last) - last,
