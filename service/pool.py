@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from models.errors import NotReady
+from service.cost import Mean
 from service.fair import Turns
 
 
@@ -65,6 +66,7 @@ class Pool:
         self._free = threads
         self._queues: list[Queue] = []
         self._ends: dict[int, float] = {}  # of what runs, as predicted
+        self._lag_s = Mean()
         self._called = False
         self._closed = False
 
@@ -78,6 +80,11 @@ class Pool:
         """Predicted seconds of one core that are left of what runs now. Under the lock."""
         now = perf_counter()
         return sum(max(0.0, end - now) for end in self._ends.values())
+
+    @property
+    def lag_s(self) -> float:
+        """How long after a batch has run the event loop, busy with callers, comes to it."""
+        return self._lag_s()
 
     @property
     def drain_s(self) -> float:
@@ -148,10 +155,12 @@ class Pool:
             while following:
                 queue, batch = following
                 outcome = queue.execute(batch)
+                ended = perf_counter()
                 following = self._cut(batch)
-                loop.call_soon_threadsafe(self._finished, queue, batch, outcome)
+                loop.call_soon_threadsafe(self._finished, queue, batch, outcome, ended)
 
-    def _finished(self, queue: Queue, batch: Batch, outcome: Any) -> None:
+    def _finished(self, queue: Queue, batch: Batch, outcome: Any, ended: float) -> None:
+        self._lag_s.learn(perf_counter() - ended, 1)
         queue.settle(batch, outcome)
         for each in self._queues:
             each.bury()

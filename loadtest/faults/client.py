@@ -92,30 +92,40 @@ class Pool:
         due = sent if due is None else due
         if not self._idle and self._open >= self._most:
             return None
-        connection: _Connection | None = None
+        request = (
+            f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\n{headers}"
+            "Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
         try:
             async with asyncio.timeout(self.timeout_s):
-                connection = await self._take()
-                status, answer = await connection.ask(
-                    f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\n{headers}"
-                    "Content-Type: application/json\r\n"
-                    f"Content-Length: {len(body)}\r\n\r\n".encode()
-                    + body
-                )
+                status, answer = await self._asked(request)
         except (OSError, TimeoutError):
-            self._open -= 1
-            if connection:
-                connection.close()
             return Answer(due, sent, time.perf_counter(), 0, b"", body)
-        self._idle.append(connection)
         return Answer(due, sent, time.perf_counter(), status, answer, body)
+
+    async def _asked(self, request: bytes) -> tuple[int, bytes]:
+        """Once more where a server closed a connection that was idle just as it was asked again."""
+        while True:
+            connection = await self._take()
+            used = connection.used
+            try:
+                found = await connection.ask(request)
+            except BaseException as error:
+                self._open -= 1
+                connection.close()
+                if isinstance(error, OSError) and used:
+                    continue
+                raise
+            self._idle.append(connection)
+            return found
 
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
 
     async def _take(self) -> _Connection:
-        """One that is open; whoever takes it counts as one of the open, come what may."""
+        """One that is open; it counts as one of the open, until whoever took it says otherwise."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
@@ -123,7 +133,11 @@ class Pool:
             self._open -= 1
         self._open += 1
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(_Connection, self.host, self.port)
+        try:
+            _, made = await loop.create_connection(_Connection, self.host, self.port)
+        except BaseException:
+            self._open -= 1
+            raise
         return made
 
 
@@ -131,7 +145,7 @@ class _Connection(asyncio.Protocol):
     """Reads one answer at a time; ours all say how long they are."""
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed = self.used = False
         self._transport: Any = None
         self._read = bytearray()
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
@@ -157,6 +171,7 @@ class _Connection(asyncio.Protocol):
         self.closed = b"\r\nconnection: close" in lower
         if not self._answer.done():
             self._answer.set_result((int(head[9:12]), bytes(rest[:length])))
+            self.used = True
         self._read = bytearray(rest[length:])
 
     def connection_lost(self, error: Exception | None) -> None:
