@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from models.errors import Forbidden, InvalidRequest, MalformedRequest
-from service.bodies import JSON, read_body
+from service.bodies import JSON, in_time, read_body
 from service.changes import Changes
 from service.edge import KEY
 from service.generation import Generation
@@ -30,8 +30,9 @@ Answer = Callable[[Request], Awaitable[object]]
 class Admin:
     """Everything here takes a key, also on a server that asks nobody else for one."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, *, body_s: float) -> None:
         self._changes = changes
+        self._body_s = body_s
 
     def routes(self) -> list[BaseRoute]:
         paths: list[tuple[str, str, Answer]] = [
@@ -43,7 +44,21 @@ class Admin:
             ("POST", "/v1/variants/{name}/unload", self._unload),
             ("POST", "/v1/check", self._check),
         ]
-        return [Route(path, _json(answer), methods=[method]) for method, path, answer in paths]
+        return [Route(path, self._json(answer), methods=[method]) for method, path, answer in paths]
+
+    def _json(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            who()
+            if request.method == "POST" and await self._body(request):
+                raise InvalidRequest("this takes no body: what it does is in its path")
+            body = msgspec.json.encode(await answer(request))
+            outcome = Outcome(200, body, [(b"content-type", JSON)])
+            return as_response(outcome, request_id_of(request.scope["headers"]))
+
+        return answered
+
+    async def _body(self, request: Request) -> bytes:
+        return await in_time(read_body(request.receive, MAX_ROUTES), self._body_s)
 
     async def _routes(self, _: Request) -> object:
         current = self._changes.current()
@@ -51,7 +66,7 @@ class Admin:
 
     async def _route(self, request: Request) -> object:
         try:
-            text = (await read_body(request.receive, MAX_ROUTES)).decode()
+            text = (await self._body(request)).decode()
         except UnicodeDecodeError:
             raise MalformedRequest("the routes are not UTF-8") from None
         return _changed(await self._changes.route(text, who=who()))
@@ -71,18 +86,6 @@ class Admin:
 
     async def _check(self, _: Request) -> object:
         return _changed(await self._changes.check(who=who()))
-
-
-def _json(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-    async def answered(request: Request) -> Response:
-        who()
-        if request.method == "POST" and await request.body():
-            raise InvalidRequest("this takes no body: what it does is in its path")
-        body = msgspec.json.encode(await answer(request))
-        outcome = Outcome(200, body, [(b"content-type", JSON)])
-        return as_response(outcome, request_id_of(request.scope["headers"]))
-
-    return answered
 
 
 def who() -> str:

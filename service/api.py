@@ -62,7 +62,7 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
         routes=[
             *hot,
             *answers.others(),
-            *Admin(answers.changes).routes(),
+            *Admin(answers.changes, body_s=answers.body_s).routes(),
             *Pages(answers.lanes).routes(),
         ],
         exception_handlers={HTTPException: problem, KadogoError: problem, Exception: problem},
@@ -78,6 +78,7 @@ class Answers:
         self.changes = Changes(lanes)
         self.shadows = Shadows(self.changes.judge)
         self.deadline_s = settings.deadline_ms / 1000
+        self.body_s = settings.body_s
         self._settings = settings
 
     async def reply(self, task: Task, ask: Ask, caller: Caller) -> Reply:
@@ -161,7 +162,7 @@ class Answers:
             task=task,
             max_body=self._settings.max_body,
             deadline_s=self.deadline_s,
-            body_s=self._settings.body_s,
+            body_s=self.body_s,
         )
 
     def others(self) -> list[BaseRoute]:
