@@ -262,9 +262,9 @@ def _drops(policy: Policy, variant: Variant) -> Iterable[_Miss]:
             _beyond(drop - most, most),
         )
     worst = _worst(variant) if policy.code is None else None
-    if worst and worst[1] >= max(WORST_DROP, most):
+    limit = max(WORST_DROP, most)
+    if worst and worst[1] >= limit:
         language, fall = worst
-        limit = max(WORST_DROP, most)
         yield _Miss(
             f"{language} is {fall:.3f} below the baseline, not under {limit:g}",
             _beyond(fall - limit, limit),

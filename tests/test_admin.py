@@ -38,10 +38,10 @@ class Operated:
     def __init__(self, server: Server, catalog: Path, tokens: dict[str, str]) -> None:
         self.server = server
         self.catalog = catalog
-        self._tokens = tokens
+        self.tokens = tokens
 
     def ask(self, method: str, path: str, *, key: str = "operator", **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._tokens[key]}"}
+        headers = {"Authorization": f"Bearer {self.tokens[key]}"}
         url = f"{self.server.url}{path}"
         return httpx.request(method, url, headers=headers, timeout=60, **more)
 
@@ -101,7 +101,7 @@ def test_a_server_is_changed_while_it_is_asked_and_nothing_fails(operated: Opera
 
     def asking() -> None:
         with httpx.Client(base_url=operated.server.url, timeout=30) as client:
-            headers = {"Authorization": f"Bearer {operated._tokens['newsroom']}"}
+            headers = {"Authorization": f"Bearer {operated.tokens['newsroom']}"}
             while not done.is_set():
                 reply = client.post("/v1/ner", json={"inputs": SENTENCE}, headers=headers)
                 next(asked)
@@ -170,7 +170,7 @@ def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated)
 
 
 def test_tritons_client_loads_and_unloads(operated: Operated) -> None:
-    bearing = {"Authorization": f"Bearer {operated._tokens['operator']}"}
+    bearing = {"Authorization": f"Bearer {operated.tokens['operator']}"}
     with triton.InferenceServerClient(operated.server.url.removeprefix("http://")) as client:
         client.unload_model("ner-tiny", headers=bearing)
         index = client.get_model_repository_index(headers=bearing)
@@ -185,7 +185,7 @@ def test_tritons_client_loads_and_unloads(operated: Operated) -> None:
             client.load_model("ner-tiny", headers=bearing, config='{"backend": "python"}')
         with pytest.raises(InferenceServerException, match="there is no variant ner-new"):
             client.load_model("ner-new", headers=bearing)
-        newsroom = {"Authorization": f"Bearer {operated._tokens['newsroom']}"}
+        newsroom = {"Authorization": f"Bearer {operated.tokens['newsroom']}"}
         with pytest.raises(InferenceServerException):
             client.unload_model("ner-tiny", headers=newsroom)
     history = operated.ask("GET", "/v1/generations").json()["generations"]
