@@ -163,7 +163,8 @@ class Generations:
         return found
 
     def _numbers(self) -> list[int]:
-        return [int(file.stem) for file in self._numbered.glob("*.json")]
+        # Not glob, to which a folder that is away is an empty one.
+        return [int(each.stem) for each in self._numbered.iterdir() if each.stem.isdigit()]
 
     def _file(self, number: int) -> Path:
         return self._numbered / f"{number:08}.json"

@@ -43,6 +43,8 @@ Told = TypeVar("Told", bound=VariantSummary)
 
 # Between two looks at whether something was changed.
 LOOK_S = 0.1
+# The same, while it cannot be seen.
+AWAY_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,23 +305,30 @@ class Lanes:
         """Take over every change, for as long as the process serves."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if generations.newest == self._now.generation:
-                continue
-            newest = generations.current()
-            error = None
             try:
-                await self._change(newest)
-            except KadogoError as refused:
-                error = str(refused)
-            except Exception:
-                logger.exception("generation %d could not be taken over", newest.number)
-                error = "unforeseen; the log says more"
-            if error:
-                logger.error("generation %d is not taken over: %s", newest.number, error)
-                self._now = replace(self._now, generation=newest.number)
-            elif self.state is State.FAILED and self._now.lanes:
-                self.state, self.reason = State.READY, None
-            generations.take(newest.number, error)
+                if generations.newest != self._now.generation:
+                    await self._take_over(generations)
+            except OSError as error:  # a disk that is away for a while
+                logger.error("changes cannot be read in %s: %s", generations.folder, error.strerror)
+                await asyncio.sleep(AWAY_S)
+
+    async def _take_over(self, generations: Generations) -> None:
+        """The newest generation, or say why not."""
+        newest = generations.current()
+        error = None
+        try:
+            await self._change(newest)
+        except KadogoError as refused:
+            error = str(refused)
+        except Exception:
+            logger.exception("generation %d could not be taken over", newest.number)
+            error = "unforeseen; the log says more"
+        if error:
+            logger.error("generation %d is not taken over: %s", newest.number, error)
+            self._now = replace(self._now, generation=newest.number)
+        elif self.state is State.FAILED and self._now.lanes:
+            self.state, self.reason = State.READY, None
+        generations.take(newest.number, error)
 
     async def prepare(self, name: str) -> str:
         """

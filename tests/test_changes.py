@@ -19,7 +19,7 @@ from models.errors import NotReady, Quarantined, UnknownVariant
 from models.spec import Options, Task
 from service.changes import ChangeRefused, Changes, UnknownGeneration
 from service.generation import LOADING
-from service.lanes import Lanes
+from service.lanes import LOOK_S, Lanes
 from service.route import Asked
 from service.routes import BadRoutes
 from service.schemas import State
@@ -295,5 +295,24 @@ def test_a_server_is_ready_when_all_of_its_workers_are(settings: Settings) -> No
         with other(0) as serving:
             assert lanes.unready is None and lanes.others_serve
             serving.kill()
+
+    within(settings, scenario)
+
+
+def test_changes_are_followed_again_once_their_folder_is_back(settings: Settings) -> None:
+    assert settings.state is not None
+    away = settings.state.with_name("away")
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert settings.state is not None
+        await changes.route(ROUTES, who="amina")
+        settings.state.rename(away)
+        with pytest.raises(NotReady, match="changes cannot be kept"):
+            await changes.route(ROUTES, who="amina")
+        await asyncio.sleep(3 * LOOK_S)  # it has looked, and found nothing
+        assert answers(lanes) == "ner-tiny" and lanes.status().generation == 1
+        away.rename(settings.state)
+        await changes.restore(0, who="amina")
+        assert answers(lanes) == "ner-base"
 
     within(settings, scenario)
