@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,24 @@ except Exception as error:
     run = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.startswith("BrokenVariant this is a torch variant and torch is missing")
     assert "requirements/build.txt" in run.stdout
+
+
+@pytest.mark.parametrize("module", ["models.runtime_onnx", "build.graph"])
+def test_onnxruntime_keeps_no_number_of_this_machine_and_tells_nobody(
+    module: str, tmp_path: Path
+) -> None:
+    # Its telemetry is off where tests run on a CI machine, so that must not be seen.
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"CI", "ORT_DISABLE_TELEMETRY"} and not name.startswith("XDG_")
+    }
+    subprocess.run(
+        [sys.executable, "-c", f"import {module}"],
+        cwd=ROOT,
+        env={**own, "HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+    )
+    kept = [file for file in tmp_path.rglob("*") if "onnxruntime" in file.name]
+    assert kept == []
