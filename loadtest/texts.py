@@ -183,6 +183,7 @@ def _row(line: str, place: str) -> Text:
         row = json.loads(line)
         parts = (row.get("headline") or "", row["text"])
         text = "\n".join(part for part in parts if part.strip())
+        text.encode()  # half of a surrogate pair cannot be sent
     except (ValueError, TypeError, KeyError, AttributeError):
         raise NoTexts(f'{place} is not a JSON object with a "text"') from None
     language, label = row.get("language") or "", row.get("label")

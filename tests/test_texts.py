@@ -133,6 +133,7 @@ def test_a_line_may_say_its_language_and_what_is_right(tmp_path: Path) -> None:
         ("a.jsonl", b'{"title": "x"}'),
         ("a.jsonl", b"[1]"),
         ("a.jsonl", b'{"text": 1}'),
+        ("a.jsonl", b'{"text": "\\ud83d"}'),
         ("a.jsonl", b'{"text": "x", "label": 1}'),
         ("a.jsonl", b'{"text": "x", "language": ["hau"]}'),
         ("a.jsonl", b'{"text": "x", "entities": [[0, 1, "PER"]]}'),
