@@ -397,6 +397,23 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _labelled(words: Sequence[str]) -> int:
+    from build.labelled import lines
+
+    parser = argparse.ArgumentParser(
+        prog="python -m build labelled",
+        description="Write a split as JSON lines, texts with what is right: load tests read them.",
+    )
+    parser.add_argument("task", choices=[task.value for task in Task])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--split", default="test", choices=("dev", "test"))
+    parser.add_argument("--languages", type=_names, default=(), help="hau,yor; all by default")
+    args = parser.parse_args(words)
+    for line in lines(args.data, Task(args.task), args.languages, args.split):
+        print(line)
+    return 0
+
+
 def _seeds(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m build seeds",
@@ -578,6 +595,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "import": _import,
     "shape": _shape,
     "evaluate": _evaluate,
+    "labelled": _labelled,
     "seeds": _seeds,
     "measure": _measure,
     "report": _report,

@@ -1,9 +1,9 @@
 """
-The texts that are sent: sentences written for the project, composed to the lengths newsrooms have.
+The texts that may be sent: sentences written for the project, or what a user's files hold.
 
-A text is as many sentences as its length asks for, the last one cut; lengths follow the word
-counts of MasakhaNER sentences and MasakhaNEWS articles and headlines. Same seed, same texts.
-Also `python -m loadtest.texts --kind articles --count 8`: one JSON object a line.
+A composed text is as many sentences of one language as its length asks for, the last one cut;
+lengths follow the word counts of MasakhaNER sentences and MasakhaNEWS articles and headlines. Same
+seed, same texts. Also `python -m loadtest.texts --kind articles --count 8`: one JSON object a line.
 Knows nothing of HTTP or of the variants.
 """
 
@@ -14,10 +14,14 @@ import json
 import lzma
 import math
 import random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+from loadtest.record import Result
 
 WRITTEN = Path(__file__).with_name("texts.json")
 
@@ -34,14 +38,41 @@ LENGTHS: dict[str, Quantiles] = {
 SENTENCES_OF_A_LANGUAGE = 12
 
 
-class NoTexts(Exception):
-    """The folder or file a user gave holds nothing to send."""
+# A corpus' line of a word and its tag: nobody means to send those.
+TAGGED = re.compile(r"\S+ (O|[BI]-\S+)")
+
+
+class BadTraffic(Exception):
+    """What was asked to be sent cannot be; the message is one line that says what can."""
+
+
+class NoTexts(BadTraffic):
+    """The folder or file a user gave holds nothing to send, or something that is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """
+    Something to send; `language` "" where it is not known, gold None where it is not.
+
+    entities  what is right for NER, in code points of the text
+    label     what is right for classification
+    """
+
+    text: str
+    language: str = ""
+    entities: frozenset[tuple[int, int, str]] | None = None
+    label: str | None = None
+
+    def gold(self, task: str) -> Result | None:
+        return self.entities if task == "ner" else self.label
 
 
 @dataclass(frozen=True)
 class Topic:
     """What one text is made from: how it opens, and the sentences that may follow."""
 
+    language: str
     opening: tuple[str, ...]
     sentences: tuple[str, ...]
 
@@ -52,17 +83,38 @@ def traffic(source: str, *, count: int, seed: int) -> list[str]:
 
     Raises NoTexts where the file or folder has none.
     """
-    return compose(source, count=count, seed=seed) if source in LENGTHS else read(Path(source))
+    found = compose(source, count=count, seed=seed) if source in LENGTHS else read(Path(source))
+    return [each.text for each in found]
 
 
-def compose(kind: str, *, count: int, seed: int) -> list[str]:
-    """`count` texts whose lengths have the kind's quantiles, whatever the seed, in random order."""
+def languages_of(kind: str) -> list[str]:
+    """Those a kind can be composed in."""
+    return sorted({topic.language for topic in _topics(kind)})
+
+
+def compose(kind: str, *, count: int, seed: int, languages: Collection[str] = ()) -> list[Text]:
+    """
+    `count` texts in random order, as many of each language (all where none is named).
+
+    Their lengths have the kind's quantiles whatever the seed, and so have those of each language.
+    """
     rng = random.Random(f"{kind} {seed}")
-    topics = _topics(kind)
-    lengths = [words_at((i + 0.5) / count, LENGTHS[kind]) for i in range(count)]
-    rng.shuffle(lengths)
-    rng.shuffle(topics)
-    return [join(topics[i % len(topics)], words, rng) for i, words in enumerate(lengths)]
+    topics: dict[str, list[Topic]] = {}
+    for topic in _topics(kind):
+        if not languages or topic.language in languages:
+            topics.setdefault(topic.language, []).append(topic)
+    for some in topics.values():
+        rng.shuffle(some)
+    texts: list[Text] = []
+    while len(texts) < count:
+        # Neighbours in length go to different languages, each time in another order.
+        turn = len(texts) // len(topics)
+        for language in rng.sample(list(topics), min(len(topics), count - len(texts))):
+            words = words_at((len(texts) + 0.5) / count, LENGTHS[kind])
+            topic = topics[language][turn % len(topics[language])]
+            texts.append(Text(join(topic, words, rng), language))
+    rng.shuffle(texts)
+    return texts
 
 
 def words_at(share: float, quantiles: Quantiles) -> int:
@@ -88,46 +140,87 @@ def join(topic: Topic, words: int, rng: random.Random) -> str:
     return " ".join(taken[:words]).rstrip(" ,;:.።") + stop
 
 
-def read(path: Path) -> list[str]:
-    """Every line of .txt, every "text" of .jsonl, each also as .xz; a folder with all it holds."""
+def read(path: Path) -> list[Text]:
+    """
+    Every line of .txt, every object of .jsonl, each also as .xz; a folder with all it holds.
+
+    {"text": "Sani ya je Kano.", "language": "hau", "entities": [{"start": 0, ...}]}: only the text
+    is required, `label` may stand instead of `entities`, and a `headline` goes before the text.
+    """
     if not path.exists():
         raise NoTexts(f"{path} is neither a file nor a folder, nor one of {', '.join(LENGTHS)}")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    texts = [text for file in files if file.is_file() for text in _lines(file) if text.strip()]
+    texts = [text for file in files if file.is_file() for text in _texts(file) if text.text]
     if not texts:
         raise NoTexts(f'{path} holds no .txt (a text a line) and no .jsonl (objects with "text")')
     return texts
 
 
-def _lines(file: Path) -> Iterator[str]:
+def _texts(file: Path) -> Iterator[Text]:
     kind = file.suffixes[0] if file.suffixes else ""
     if kind not in {".txt", ".jsonl"}:
         return
-    content = lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
     # Not splitlines: articles hold other line separators within a line.
     try:
+        packed = file.read_bytes()
+        content = lzma.decompress(packed) if file.suffix == ".xz" else packed
         lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError:
         raise NoTexts(f"{file} is not UTF-8") from None
+    except (OSError, lzma.LZMAError) as error:
+        raise NoTexts(f"{file} cannot be read ({error})") from None
+    head = [line for line in lines if line.strip()][:9]
+    if kind == ".txt" and head and all(map(TAGGED.fullmatch, head)):
+        raise NoTexts(f"{file} has a word and its tag a line: `python -m build labelled` reads it")
     for number, line in enumerate(lines, 1):
-        yield line.strip() if kind == ".txt" else _text(line, f"{file}:{number}")
+        if line.strip():
+            place = f"{file}:{number}"
+            yield Text(line.strip()) if kind == ".txt" else _row(line, place)
 
 
-def _text(line: str, place: str) -> str:
+def _row(line: str, place: str) -> Text:
     try:
-        return str(json.loads(line)["text"]) if line.strip() else ""
-    except (ValueError, TypeError, KeyError):
+        row = json.loads(line)
+        parts = (row.get("headline") or "", row["text"])
+        text = "\n".join(part for part in parts if part.strip())
+        text.encode()  # half of a surrogate pair cannot be sent
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise NoTexts(f'{place} is not a JSON object with a "text"') from None
+    language, label = row.get("language") or "", row.get("label")
+    if not isinstance(language, str) or not (label is None or isinstance(label, str)):
+        raise NoTexts(f'{place}: "language" and "label" are words where they are given')
+    entities = row.get("entities")
+    return Text(text, language, None if entities is None else _spans(entities, text, place), label)
+
+
+def _spans(entities: Any, text: str, place: str) -> frozenset[tuple[int, int, str]]:
+    try:
+        found = frozenset((each["start"], each["end"], each["label"]) for each in entities)
+        good = all(
+            type(start) is type(end) is int and 0 <= start < end <= len(text) and type(label) is str
+            for start, end, label in found
+        )
+    except (TypeError, KeyError):
+        good = False
+    if not good:
+        raise NoTexts(
+            f'{place}: "entities" is a list of {{"start", "end", "label"}}, '
+            "start and end in characters within the text"
+        )
+    return found
 
 
 def _topics(kind: str) -> list[Topic]:
     written = json.loads(WRITTEN.read_text(encoding="utf-8"))
     sentences: dict[str, list[str]] = written["sentences"]
     if kind == "sentences":
-        enough = (s for s in sentences.values() if len(s) >= SENTENCES_OF_A_LANGUAGE)
-        return [Topic((), tuple(s)) for s in enough]
+        return [
+            Topic(language, (), tuple(some))
+            for language, some in sentences.items()
+            if len(some) >= SENTENCES_OF_A_LANGUAGE
+        ]
     return [
-        Topic((text,), (text, *sentences[language]))
+        Topic(language, (text,), (text, *sentences[language]))
         for language, topics in written["news"].items()
         for text in topics.values()
     ]
@@ -139,8 +232,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=512, help="texts (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default %(default)s")
     args = parser.parse_args()
-    for text in compose(args.kind, count=args.count, seed=args.seed):
-        print(json.dumps({"text": text}, ensure_ascii=False))
+    for each in compose(args.kind, count=args.count, seed=args.seed):
+        print(json.dumps({"text": each.text, "language": each.language}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

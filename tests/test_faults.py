@@ -16,10 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.faults import checker
 from loadtest.faults.client import Answer, Pool, Run, arrivals, offered
 from loadtest.faults.overload import Found, broken, invalid, judged, overloaded, told
-from loadtest.texts import traffic
+from loadtest.traffic import Traffic, calls
 from models.spec import Task
 from service.settings import ROOT
 from tests.test_serve import Server, serving
@@ -108,18 +107,6 @@ def test_arrivals_are_of_a_rate_and_the_same_for_a_seed() -> None:
     assert 4700 < len(times) < 5300 and times == sorted(times) and times[-1] < 50
 
 
-def test_a_swapped_answer_is_caught() -> None:
-    def answer(asked: bytes, text: str) -> Answer:
-        said = {"results": [{"entities": [{"text": text, "score": 0.12345}]}], "timing_ms": {}}
-        return Answer(0, 0, 0, 200, json.dumps(said).encode(), asked)
-
-    right = [answer(b"one", "Kano"), answer(b"two", "Abuja")]
-    expected = {each.asked: checker.told(each) for each in right}
-    assert checker.wrong(right, expected) == []
-    swapped = [replace(right[0], body=right[1].body), replace(right[1], body=right[0].body)]
-    assert checker.wrong(swapped, expected) == swapped
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of a variant that takes its time."""
@@ -130,9 +117,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_three_times_what_can_be_done_loses_nothing_and_swaps_nothing(base: Server) -> None:
-    texts = traffic("sentences", count=60, seed=1)
+    asked = calls(Traffic(), task="ner", count=60)
     found = asyncio.run(
-        overloaded(base.url, "ner-base", texts, times=3, seconds=3, deadline_ms=500, seed=1)
+        overloaded(base.url, "ner-base", asked, times=3, seconds=3, deadline_ms=500, seed=1)
     )
     assert found.swapped == found.lost == 0
     assert 0 < found.accepted < found.offered and found.resident

@@ -1,10 +1,9 @@
-"""Laws of the load test: what is sent, in which order, and what is said of it."""
+"""Laws of the load test: what is asked in which order, and what is said of it."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import lzma
 import socket
 import subprocess
 import sys
@@ -22,77 +21,10 @@ from hypothesis import strategies as st
 
 from loadtest import report
 from loadtest.measure import Block, Request, order, percentile, rows, steady
-from loadtest.texts import LENGTHS, WRITTEN, NoTexts, compose, read, traffic, words_at
+from loadtest.texts import traffic
 from loadtest.verdict import Promise, broken, doubts, kept
 
 ROOT = Path(__file__).resolve().parent.parent
-LANGUAGES = {"amh", "hau", "ibo", "kin", "luo", "orm", "pcm", "swa", "wol", "yor"}
-
-
-# --- texts -----------------------------------------------------------------------------------
-
-
-def test_ten_languages_have_twelve_sentences_or_more():
-    sentences = json.loads(WRITTEN.read_text(encoding="utf-8"))["sentences"]
-    assert {name for name, found in sentences.items() if len(set(found)) >= 12} == LANGUAGES
-
-
-def test_ten_languages_have_news_of_seven_topics():
-    news = json.loads(WRITTEN.read_text(encoding="utf-8"))["news"]
-    assert set(news) == {"amh", "hau", "ibo", "orm", "pcm", "run", "som", "swa", "tir", "yor"}
-    assert all(len(set(topics.values())) == 7 for topics in news.values())
-
-
-@pytest.mark.parametrize("kind", LENGTHS)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_composed_texts_have_the_lengths_of_real_ones(kind, seed):
-    words = np.array([len(text.split()) for text in compose(kind, count=400, seed=seed)])
-    for share, expected in LENGTHS[kind][1:-1]:
-        assert np.quantile(words, share) == pytest.approx(expected, rel=0.05)
-    assert words.max() <= LENGTHS[kind][-1][1]
-
-
-@pytest.mark.parametrize("kind", LENGTHS)
-def test_the_same_seed_gives_the_same_texts_and_another_seed_others(kind):
-    assert compose(kind, count=40, seed=3) == compose(kind, count=40, seed=3)
-    assert compose(kind, count=40, seed=3) != compose(kind, count=40, seed=4)
-
-
-@pytest.mark.parametrize("share, words", [(0, 5), (0.25, 11), (0.5, 25), (1, 104)])
-def test_lengths_between_two_quantiles_lie_on_a_straight_line_of_logarithms(share, words):
-    assert words_at(share, ((0, 5), (0.5, 25), (1, 104))) == words
-
-
-def test_every_written_language_is_sent():
-    texts = compose("sentences", count=64, seed=1)
-    written = json.loads(WRITTEN.read_text(encoding="utf-8"))["sentences"]
-    for language in LANGUAGES:
-        openings = {sentence.split()[0] for sentence in written[language]}
-        assert any(text.split()[0] in openings for text in texts), language
-
-
-def test_a_users_folder_is_read_whole(tmp_path):
-    (tmp_path / "a.txt").write_text("Abuja ta yi sanyi.\n\nKano\u2028birni ne.\n", encoding="utf-8")
-    (tmp_path / "b.jsonl").write_text('{"text": "Èkó", "label": 1}\n', encoding="utf-8")
-    (tmp_path / "c.jsonl.xz").write_bytes(lzma.compress(b'{"text": "Nairobi"}\n'))
-    (tmp_path / "notes.md").write_text("not sent")
-    expected = ["Abuja ta yi sanyi.", "Kano\u2028birni ne.", "Èkó", "Nairobi"]
-    assert traffic(str(tmp_path), count=1, seed=1) == expected
-
-
-@pytest.mark.parametrize(
-    "name, content",
-    [("a.md", b"x"), ("a.txt", b"\n \n"), ("a.jsonl", b'{"title": "x"}'), ("a.txt", b"\xff\xfe")],
-)
-def test_a_file_without_texts_is_named(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(NoTexts, match=str(tmp_path)):
-        read(tmp_path / name)
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(NoTexts, match="nowhere"):
-        read(tmp_path / "nowhere")
 
 
 # --- arithmetic ------------------------------------------------------------------------------
@@ -285,7 +217,7 @@ def test_a_run_counts_answers_and_failures_and_writes_its_reports(stub, tmp_path
     assert "bad" not in [row["variant"] for row in book["rows"]]
     assert (tmp_path / "loadtest.html").read_text().startswith("<!doctype html>")
     assert "steady" in done.stdout and "p99 ms" in done.stdout
-    assert set(_Stub.asked) <= set(compose("sentences", count=512, seed=1))
+    assert set(_Stub.asked) <= set(traffic("sentences", count=512, seed=1))
 
 
 def test_an_unknown_variant_is_one_line_naming_the_known(stub):

@@ -13,15 +13,16 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
 
-from loadtest.faults import checker
+from loadtest import checker, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
-from loadtest.faults.server import bodies_of, path_of, workers_of
-from loadtest.texts import traffic
+from loadtest.faults.server import task_of, workers_of
+from loadtest.record import Call, Result
+from loadtest.texts import BadTraffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
 LAG_S = 0.1
@@ -115,17 +116,17 @@ def broken(found: Found) -> list[str]:
 async def overloaded(
     host: str,
     variant: str,
-    texts: Sequence[str],
+    calls: Sequence[Call],
     *,
     times: float,
     seconds: float,
     deadline_ms: int,
     seed: int,
 ) -> Found:
-    path, bodies = path_of(host, variant), bodies_of(variant, texts)
+    path, bodies = traffic.path(calls[0]), [traffic.body(call, variant) for call in calls]
     pool = Pool(host)
     await closed(pool, path, bodies, callers=32, seconds=min(3.0, seconds))  # warm
-    expected = await checker.alone(pool, path, bodies)
+    alone = await _alone(pool, variant, calls)
     calm = await _calm(pool, path, bodies)
     peaks = [
         await closed(pool, path, bodies, callers=callers, seconds=min(6.0, seconds))
@@ -142,7 +143,7 @@ async def overloaded(
     watching.cancel()
     recovery_s = await _recovered(pool, path, bodies, calm)
     pool.close()
-    swapped = len(checker.wrong(run.answers, expected))
+    swapped = len(checker.compared(calls, _said(run, calls, bodies), alone).wrong)
     return judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s, swapped)
 
 
@@ -182,6 +183,26 @@ def judged(
         cpu=run.cpu,
         lag_s=run.lag_s,
     )
+
+
+async def _alone(pool: Pool, variant: str, calls: Sequence[Call]) -> checker.Alone:
+    asked = []
+    for call in checker.singles(calls):
+        answer = await pool.post(traffic.path(call), traffic.body(call, variant))
+        if answer:
+            asked.append((call, answer.status, answer.body))
+    return checker.known(asked)
+
+
+def _said(
+    run: Run, calls: Sequence[Call], bodies: Sequence[bytes]
+) -> Iterator[tuple[int, tuple[Result, ...]]]:
+    numbers = {body: number for number, body in enumerate(bodies)}
+    for each in run.answers:
+        number = numbers[each.asked]
+        answer, _ = traffic.read_answer(calls[number], each.status, each.body)
+        if answer is not None:
+            yield number, answer
 
 
 async def _calm(pool: Pool, path: str, bodies: Sequence[bytes]) -> float:
@@ -237,17 +258,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="loadtest.faults.overload", description=__doc__)
     parser.add_argument("--host", default="http://127.0.0.1:3000")
     parser.add_argument("--variant", default="ner-int8")
-    parser.add_argument("--texts", default="sentences", help="a kind of texts, a file or a folder")
     parser.add_argument("--times", type=float, default=3.0, help="the peak")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--deadline-ms", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
+    traffic.add_arguments(parser)
     args = parser.parse_args(argv)
+    try:
+        asked = traffic.from_arguments(args)
+        calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=1000)
+    except BadTraffic as error:
+        print(error, file=sys.stderr)
+        return 2
     found = asyncio.run(
         overloaded(
             args.host,
             args.variant,
-            traffic(args.texts, count=1000, seed=args.seed),
+            calls,
             times=args.times,
             seconds=args.seconds,
             deadline_ms=args.deadline_ms,

@@ -1,5 +1,5 @@
 """
-What the faults need of the server they are done to: its paths, its workers, bodies to ask it with.
+What the faults need of the server they are done to: its variants, its workers.
 
 HTTP and, where the server runs here, its processes. Knows nothing of faults.
 """
@@ -7,13 +7,11 @@ HTTP and, where the server runs here, its processes. Knows nothing of faults.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import psutil
 
-PATHS = {"ner": "/v1/ner", "classification": "/v1/classify"}
 _open = build_opener(ProxyHandler({})).open
 
 
@@ -22,14 +20,9 @@ def get(host: str, path: str) -> Any:
         return json.load(answer)
 
 
-def path_of(host: str, variant: str) -> str:
-    """Where that variant is asked."""
-    return PATHS[get(host, f"/v1/variants/{variant}")["task"]]
-
-
-def bodies_of(variant: str, texts: Sequence[str]) -> list[bytes]:
-    """A request for each text, to that variant by name."""
-    return [json.dumps({"inputs": text, "variant": variant}).encode() for text in texts]
+def task_of(host: str, variant: str) -> str:
+    """What that variant does."""
+    return str(get(host, f"/v1/variants/{variant}")["task"])
 
 
 def workers_of(host: str) -> list[psutil.Process]:
