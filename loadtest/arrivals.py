@@ -43,7 +43,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Bursts:
-    """Poisson, of two rates in turn (Markov-modulated), calm first; each lasts so long on average."""
+    """Markov-modulated Poisson: two rates in turn, calm first; each lasts so long on average."""
 
     calm: float
     calm_s: float
