@@ -33,6 +33,7 @@ from loadtest import traffic
 from loadtest.arrivals import Closed, Poisson, due, opening, parse, plan, share
 from loadtest.record import Call, Request, Run
 
+CALLERS = 256
 WAITING = 1024
 LAST_ANSWERS_S = 30.0
 ANSWER_S = 60.0
@@ -56,7 +57,7 @@ class Work:
     seconds: float
     warmup_s: float
     seed: int
-    callers: int = 256
+    callers: int = CALLERS
     headers: Mapping[str, str] = field(default_factory=dict)
     index: int = 0
     of: int = 1
@@ -102,6 +103,7 @@ class Load:
         self._answers = TemporaryFile()  # noqa: SIM115 - it lives as long as this does
         self._dropped = 0
         self._cores = 0.0
+        self._seconds = work.seconds
 
     def start(self) -> None:
         """Once all users are there."""
@@ -111,7 +113,9 @@ class Load:
         self._begun.set()
 
     def close(self) -> None:
-        """Nothing more is due. Users leave when they have no turn left."""
+        """Nothing more is due, be it before its time. Users leave when they have no turn left."""
+        so_far = time.perf_counter() - self._zero if self._begun.is_set() else 0.0
+        self._seconds = min(self._seconds, max(so_far, 1e-3))
         self._schedule = iter(())
         self._turns.put(None)
 
@@ -131,7 +135,7 @@ class Load:
             variant=work.variant,
             task=work.task,
             arrivals=work.arrivals,
-            seconds=work.seconds,
+            seconds=self._seconds,
             requests=tuple(requests),
             dropped=self._dropped + len(unsent),
             cores=self._cores,
@@ -252,6 +256,11 @@ class _Failure(Exception):
     """What Locust counts as a failure."""
 
 
+def headers_of(key: str | None) -> dict[str, str]:
+    """What a server with keys wants to see."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def prepare(load: Load) -> None:
     """The next users are this load's."""
     Caller.load = load
@@ -272,7 +281,7 @@ def run(
     seconds: float,
     warmup_s: float,
     seed: int,
-    callers: int = 256,
+    callers: int = CALLERS,
     key: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Run:
@@ -288,7 +297,7 @@ def run(
             warmup_s=warmup_s,
             seed=seed,
             callers=callers,
-            headers={**(headers or {}), **({"Authorization": f"Bearer {key}"} if key else {})},
+            headers={**(headers or {}), **headers_of(key)},
         )
     )
     prepare(load)
