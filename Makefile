@@ -17,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-data check format build frontier loadtest bench soak image lock clean
+.PHONY: help serve test test-data check format build frontier loadtest bench overload soak image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,8 +59,11 @@ loadtest: .venv/.loadtest ## compare the variants of a running server under Locu
 bench: .venv/.test ## speed ratios from one interleaved run on this machine
 	$(BIN)/python -m build bench $(ARGS)
 
-soak: .venv/.loadtest ## three times what a running server can do, for a minute
-	$(BIN)/python -m loadtest.faults.overload --host http://$(HOST):$(PORT) $(ARGS)
+overload: .venv/.loadtest ## three times what a running server can do, for a minute
+	$(BIN)/python -m loadtest overload --host http://$(HOST):$(PORT) $(ARGS)
+
+soak: .venv/.loadtest ## 70 % of what a running server can do, for half an hour
+	$(BIN)/python -m loadtest soak --host http://$(HOST):$(PORT) $(ARGS)
 
 image: .venv/.serve ## a Bento, and a container of it with docker, podman or buildah
 	deploy/image.sh

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest import report
+from loadtest import report, scenarios
 from loadtest.measure import Block, order, rows
 from loadtest.texts import NoTexts, traffic
 from loadtest.verdict import Promise, broken, doubts, kept
@@ -30,6 +30,9 @@ class Unusable(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in scenarios.SHORT:
+        return scenarios.main(argv)
     args = _arguments(argv)
     try:
         variants = chosen(listed(args.host), args.variants)

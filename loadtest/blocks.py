@@ -1,24 +1,11 @@
-"""
-One block of load: Locust as a library, every response time kept.
-
-Locust's own percentiles are rounded to two digits; ours come from the times themselves.
-Import this before anything that imports ssl: Locust patches the standard library, so that
-`time.sleep` lets the callers run.
-"""
+"""A closed loop as a block of the old comparison; goes with it."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from argparse import Namespace
-from typing import Any
+from loadtest import engine, traffic
+from loadtest.measure import Block, Request
 
-from locust.env import Environment
-
-from loadtest.locustfile import Caller
-from loadtest.measure import Block, Request, steady
-
-LAST_ANSWERS_S = 60
+TEXTS = 512
 
 
 def run(
@@ -32,30 +19,16 @@ def run(
     warmup_s: float,
     seconds: float,
 ) -> Block:
-    """`callers` callers for `warmup_s + seconds`; answers under way at the end are waited for."""
-    asked = Namespace(variant=variant, task=task, texts=texts, seed=seed)
-    environment = Environment(user_classes=[Caller], host=host, parsed_options=asked)
-    environment.stop_timeout = LAST_ANSWERS_S
-    requests: list[Request] = []
-    Caller.numbers = itertools.count()
-    began = time.perf_counter()
-
-    def keep(response_time: float, exception: BaseException | None, **_: Any) -> None:
-        error = str(exception) if exception else None
-        requests.append(Request(time.perf_counter() - began, response_time, error))
-
-    environment.events.request.add_listener(keep)  # type: ignore[no-untyped-call]
-    runner = environment.create_local_runner()
-    runner.start(callers, spawn_rate=callers)
-    time.sleep(warmup_s)
-    cpu, opened = time.process_time(), time.perf_counter()
-    time.sleep(seconds)
-    cpu, closed = time.process_time() - cpu, time.perf_counter()
-    runner.quit()
-    return Block(
-        variant=variant,
-        task=task,
-        seconds=closed - opened,
-        requests=steady(requests, after_s=opened - began, until_s=closed - began),
-        generator=cpu / (closed - opened),
+    settings = traffic.Traffic(texts=texts, seed=seed)
+    found = engine.run(
+        host,
+        variant,
+        task,
+        calls=traffic.calls(settings, task=task, count=TEXTS),
+        arrivals=f"closed:{callers}",
+        seconds=seconds,
+        warmup_s=warmup_s,
+        seed=seed,
     )
+    requests = (Request(r.done_s, r.latency_s * 1000, r.error) for r in found.requests)
+    return Block(variant, task, found.seconds, tuple(requests), found.cores)

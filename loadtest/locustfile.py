@@ -1,91 +1,180 @@
 """
-A caller for Locust: asks one variant about one text after another over one connection.
+The same load under Locust's own command: with its page, and spread over workers.
 
-`python -m loadtest` drives it; so does Locust itself, with its page and its distributed mode:
-    locust -f loadtest/locustfile.py --host http://127.0.0.1:3000 --variant ner-int8
+    locust -f loadtest/locustfile.py --host http://127.0.0.1:3000 --arrivals poisson:200
+    ... --master --expect-workers 2    and, twice or on other machines,    ... --worker
+
+Arrivals say how many users there are and when the test ends, so Locust's --users, --spawn-rate and
+--run-time have no part in it. Each worker sends its share of one schedule. At the end the exact
+figures of all workers are printed and, with --figures, written.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
+import os
+import sys
 import time
 from argparse import ArgumentParser
-from functools import cache
+from pathlib import Path
 from typing import Any
 
-from locust import FastHttpUser, constant, events, task
+import gevent
+from locust import LoadTestShape, events
+from locust.env import Environment
+from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
-from loadtest.texts import LENGTHS, traffic
+from loadtest import traffic
+from loadtest.arrivals import BadArrivals, parse
+from loadtest.engine import CALLERS, LAST_ANSWERS_S, Caller, Load, Work, headers_of, prepare
+from loadtest.shares import Share, figures, from_wire, measured, merged, to_wire
+from loadtest.texts import BadTraffic
 
-ROUTES = {"ner": "/v1/ner", "classification": "/v1/classify"}
-KINDS = {"ner": "sentences", "classification": "articles"}
-TEXTS = 512
+__all__ = ["Arriving", "Caller"]  # what Locust looks for
 
-# Callers start this share of the texts apart: no two send the same text at once.
-APART = 0.618
-REST_AFTER_FAILURE_S = 0.1
+CALLS = 4096
+SHARE, DONE = "kadogo_share", "kadogo_done"
+PATIENCE_S = 15.0  # for workers to read their answers and report, beyond the last answers
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def flags(parser: ArgumentParser) -> None:
-    """The flags of `locust -f` beside Locust's own."""
+    """The flags of `locust -f` beside Locust's own; workers get them from the master."""
+    parser.add_argument("--arrivals", default="closed:16", help="as in docs/loadtesting.md")
     parser.add_argument("--variant", default="", help="empty: the task's default variant")
-    parser.add_argument("--task", choices=sorted(ROUTES), default="ner")
-    parser.add_argument(
-        "--texts",
-        default="",
-        help=f"{', '.join(LENGTHS)}, or a .txt or .jsonl file or a folder of them "
-        "(default: sentences for ner, articles for classification)",
+    parser.add_argument("--task", choices=sorted(traffic.PATHS), default="ner")
+    parser.add_argument("--seconds", type=float, default=60.0, help="measured")
+    parser.add_argument("--warmup", type=float, default=5.0, help="seconds before, not measured")
+    parser.add_argument("--callers", type=int, default=CALLERS, help="under way at once, at most")
+    parser.add_argument("--figures", default="", help="a JSON file to write at the end")
+    traffic.add_arguments(parser)
+
+
+class _State:
+    """Of this process: its load, its share, and what was reported to it."""
+
+    def __init__(self) -> None:
+        self.runner: Runner | None = None
+        self.load: Load | None = None
+        self.index, self.of = 0, 1
+        self.expected = 1
+        self.reported: dict[str, Share] = {}
+
+
+_state = _State()
+
+
+class Arriving(LoadTestShape):
+    """As many users as the arrivals want, until all shares are reported."""
+
+    def tick(self) -> tuple[int, float] | None:
+        asked = self.runner.environment.parsed_options if self.runner else None
+        if asked is None:
+            return None
+        longest = asked.warmup + asked.seconds + LAST_ANSWERS_S + PATIENCE_S
+        elapsed = time.perf_counter() - self.start_time
+        if len(_state.reported) >= _state.expected or elapsed > longest:
+            return None
+        users = _work(asked, "").users
+        return users, users
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def begin(environment: Environment, **_: Any) -> None:
+    """Wrong settings end it here, in one line."""
+    runner, asked = environment.runner, environment.parsed_options
+    _state.runner = runner
+    environment.stop_timeout = LAST_ANSWERS_S
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(SHARE, _take_share)
+        return
+    if isinstance(runner, MasterRunner):
+        runner.register_message(DONE, _reported)
+    if asked is not None:
+        try:
+            parse(asked.arrivals)
+            traffic.calls(traffic.from_arguments(asked), task=asked.task, count=1)
+        except (BadArrivals, BadTraffic) as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def prepare_load(environment: Environment, **_: Any) -> None:
+    runner = environment.runner
+    _state.reported = {}
+    if isinstance(runner, MasterRunner):
+        workers = [each.id for each in runner.clients.all]
+        _state.expected = len(workers)
+        # Before the users are spawned, on the same connection.
+        for index, client in enumerate(workers):
+            runner.send_message(SHARE, {"index": index, "of": len(workers)}, client)
+        return
+    _state.load = Load(_work(environment.parsed_options, environment.host or ""))
+    prepare(_state.load)
+
+
+@events.spawning_complete.add_listener  # type: ignore[untyped-decorator]
+def start_load(**_: Any) -> None:
+    if _state.load:
+        _state.load.start()
+        gevent.spawn(_report, _state.runner, _state.load)
+
+
+@events.test_stopping.add_listener  # type: ignore[untyped-decorator]
+def close_load(**_: Any) -> None:
+    if _state.load:
+        _state.load.close()
+
+
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
+def tell(environment: Environment, **_: Any) -> None:
+    """The figures of all shares, where they come together."""
+    if not isinstance(environment.runner, LocalRunner | MasterRunner) or not _state.reported:
+        return
+    found = figures(merged(list(_state.reported.values())))
+    if missing := _state.expected - len(_state.reported):
+        found["invalid"].append(f"{missing} of {_state.expected} workers did not report")
+    for name, value in found.items():
+        print(f"{name:<16} {value}", flush=True)
+    if environment.parsed_options and environment.parsed_options.figures:
+        written = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        Path(environment.parsed_options.figures).write_text(written, encoding="utf-8")
+
+
+def _work(asked: Any, host: str) -> Work:
+    sent = traffic.from_arguments(asked)
+    return Work(
+        host=host,
+        variant=asked.variant,
+        task=asked.task,
+        calls=traffic.calls(sent, task=asked.task, count=CALLS) if host else (),
+        arrivals=asked.arrivals,
+        seconds=asked.seconds,
+        warmup_s=asked.warmup,
+        seed=asked.seed,
+        callers=asked.callers,
+        headers=headers_of(os.environ.get("KADOGO_KEY")),
+        index=_state.index,
+        of=_state.of,
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the texts")
 
 
-class Caller(FastHttpUser):
-    """Waits for each answer before it asks again; rests a moment after a failure."""
-
-    wait_time = constant(0)
-    numbers = itertools.count()
-
-    def on_start(self) -> None:
-        asked = self.environment.parsed_options
-        self.route = ROUTES[asked.task]
-        self.name = asked.variant or asked.task
-        found = bodies(asked.texts or KINDS[asked.task], asked.variant, asked.seed)
-        start = int(next(self.numbers) * APART * len(found)) % len(found)
-        self.bodies = itertools.cycle(found[start:] + found[:start])
-
-    @task
-    def ask(self) -> None:
-        with self.client.post(
-            self.route,
-            data=next(self.bodies),
-            headers={"Content-Type": "application/json"},
-            name=self.name,
-            catch_response=True,
-        ) as answer:
-            wrong = fault(answer.status_code, answer.text)
-            if wrong:
-                answer.failure(wrong)
-        if wrong:
-            time.sleep(REST_AFTER_FAILURE_S)
+def _report(runner: Runner, load: Load) -> None:
+    """Once all users have left, or were waited for long enough."""
+    until = time.perf_counter() + load.work.warmup_s + load.work.seconds + LAST_ANSWERS_S
+    runner.user_greenlets.join(timeout=max(0.0, until - time.perf_counter()))
+    runner.user_greenlets.kill()
+    share = measured(load.run())
+    if isinstance(runner, WorkerRunner):
+        runner.send_message(DONE, to_wire(share))
+    else:
+        _state.reported["local"] = share
 
 
-@cache
-def bodies(texts: str, variant: str, seed: int) -> list[str]:
-    """A request body a text, encoded once for all callers."""
-    named = {"variant": variant} if variant else {}
-    found = traffic(texts, count=TEXTS, seed=seed)
-    return [json.dumps({"inputs": text, **named}, ensure_ascii=False) for text in found]
+def _take_share(msg: Any, **_: Any) -> None:
+    _state.index, _state.of = msg.data["index"], msg.data["of"]
 
 
-def fault(status: int, body: Any) -> str | None:
-    """What is wrong with an answer to one text; None for a right one."""
-    if status == 0:
-        return "no answer (connection refused, reset or timed out)"
-    if status != 200:
-        return f"HTTP {status}"
-    try:
-        return None if len(json.loads(body)["results"]) == 1 else "not one result for one text"
-    except (ValueError, TypeError, KeyError):
-        return "no results in the answer"
+def _reported(msg: Any, **_: Any) -> None:
+    _state.reported[msg.node_id] = from_wire(msg.data)

@@ -13,6 +13,10 @@ Result = frozenset[tuple[int, int, str]] | str
 """Of one text: its entities (start, end, label) in characters, or its label."""
 
 
+class Unusable(Exception):
+    """Nothing can be measured; the message is one line for the person who asked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """

@@ -2,7 +2,7 @@
 Three times what the server can do, for a while: what is accepted is answered in time, the rest is
 told when to come back, and afterwards all is as before.
 
-    python -m loadtest.faults.overload --host http://127.0.0.1:3000 --variant ner-int8
+    python -m loadtest overload --host http://127.0.0.1:3000 --variant ner-int8
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import psutil
 from loadtest import checker, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
 from loadtest.faults.server import task_of, workers_of
-from loadtest.record import Call, Result
+from loadtest.record import Call, Result, Unusable
 from loadtest.texts import BadTraffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
@@ -254,19 +254,12 @@ def told(found: Found) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="loadtest.faults.overload", description=__doc__)
-    parser.add_argument("--host", default="http://127.0.0.1:3000")
-    parser.add_argument("--variant", default="ner-int8")
-    parser.add_argument("--times", type=float, default=3.0, help="the peak")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--deadline-ms", type=int, default=1000)
-    traffic.add_arguments(parser)
-    args = parser.parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """0: kept; 1: broken; 2: nothing was proved, or could be."""
     try:
         asked = traffic.from_arguments(args)
         calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=1000)
-    except BadTraffic as error:
+    except (BadTraffic, Unusable) as error:
         print(error, file=sys.stderr)
         return 2
     found = asyncio.run(
@@ -287,7 +280,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = broken(found)
     print(*wrong, sep="\n", file=sys.stderr)
     return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

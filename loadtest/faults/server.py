@@ -7,22 +7,36 @@ HTTP and, where the server runs here, its processes. Knows nothing of faults.
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import psutil
+
+from loadtest.record import Unusable
 
 _open = build_opener(ProxyHandler({})).open
 
 
 def get(host: str, path: str) -> Any:
-    with _open(Request(f"{host}{path}"), timeout=30) as answer:
+    """With KADOGO_KEY, where there is one."""
+    key = os.environ.get("KADOGO_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with _open(Request(f"{host}{path}", headers=headers), timeout=30) as answer:
         return json.load(answer)
 
 
 def task_of(host: str, variant: str) -> str:
-    """What that variant does."""
-    return str(get(host, f"/v1/variants/{variant}")["task"])
+    """What that variant does. Raises Unusable."""
+    try:
+        return str(get(host, f"/v1/variants/{variant}")["task"])
+    except HTTPError as error:
+        raise Unusable(f"{host} has no variant {variant} to ask (HTTP {error.code})") from None
+    except URLError as error:
+        raise Unusable(f"no server answers at {host} ({error.reason}): run `make serve`") from None
+    except (OSError, ValueError, TypeError, KeyError):
+        raise Unusable(f"{host} does not describe {variant}: is it Kadogo?") from None
 
 
 def workers_of(host: str) -> list[psutil.Process]:

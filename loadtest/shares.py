@@ -1,0 +1,154 @@
+"""
+What one worker of a distributed run measured, small enough to be sent, and what all did together.
+
+Histograms are HDR: three digits exact, and merged they are what one worker would have measured.
+Pure; knows nothing of Locust.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hdrh.histogram import HdrHistogram
+
+from loadtest.record import Run
+from loadtest.validity import Generator, invalid
+
+MOST_US = 3_600_000_000
+DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """
+    latency, late  encoded histograms of microseconds: of right answers; of all that were sent
+    every          as latency, of right answers and failures
+    errors         what went wrong -> how often
+    cores          of the busiest worker
+    """
+
+    variant: str
+    arrivals: str
+    seconds: float
+    sent: int
+    dropped: int
+    latency: str
+    every: str
+    late: str
+    errors: Mapping[str, int]
+    cores: float
+    workers: int = 1
+
+    @property
+    def failures(self) -> int:
+        return sum(self.errors.values())
+
+    @property
+    def right(self) -> int:
+        return self.sent - self.failures
+
+
+def measured(run: Run) -> Share:
+    return Share(
+        variant=run.variant,
+        arrivals=run.arrivals,
+        seconds=run.seconds,
+        sent=len(run.requests),
+        dropped=run.dropped,
+        latency=_encoded(each.latency_s for each in run.right),
+        every=_encoded(each.latency_s for each in run.requests),
+        late=_encoded(each.late_s for each in run.requests),
+        errors=dict(Counter(each.error for each in run.requests if each.error)),
+        cores=run.cores,
+    )
+
+
+def merged(shares: Sequence[Share]) -> Share:
+    """One at least, all of the same run."""
+    errors: Counter[str] = Counter()
+    for each in shares:
+        errors.update(each.errors)
+    return Share(
+        variant=shares[0].variant,
+        arrivals=shares[0].arrivals,
+        seconds=shares[0].seconds,
+        sent=sum(each.sent for each in shares),
+        dropped=sum(each.dropped for each in shares),
+        latency=_added(each.latency for each in shares),
+        every=_added(each.every for each in shares),
+        late=_added(each.late for each in shares),
+        errors=dict(errors.most_common()),
+        cores=max(each.cores for each in shares),
+        workers=sum(each.workers for each in shares),
+    )
+
+
+def to_wire(share: Share) -> dict[str, Any]:
+    return asdict(share)
+
+
+def from_wire(data: Mapping[str, Any]) -> Share:
+    return Share(**data)
+
+
+def percentile_s(encoded: str, percent: float) -> float:
+    """0 of an empty histogram."""
+    found = HdrHistogram.decode(encoded)
+    return float(found.get_value_at_percentile(percent)) / 1e6 if found.total_count else 0.0
+
+
+def generator(share: Share) -> Generator:
+    return Generator(
+        seconds=share.seconds,
+        sent=share.sent,
+        dropped=share.dropped,
+        late_p99_s=percentile_s(share.late, 99),
+        p99_s=percentile_s(share.every, 99),
+        cores=share.cores,
+    )
+
+
+def figures(share: Share) -> dict[str, Any]:
+    """What is told and written of a run."""
+    found = generator(share)
+    return {
+        "variant": share.variant,
+        "arrivals": share.arrivals,
+        "seconds": share.seconds,
+        "workers": share.workers,
+        "offered/s": round(found.offered, 3),
+        "sent/s": round(found.achieved, 3),
+        "right answers/s": round(share.right / share.seconds, 3),
+        "sent": share.sent,
+        "right": share.right,
+        "dropped": share.dropped,
+        **{
+            f"p{percent:g} ms": round(percentile_s(share.latency, percent) * 1000, 3)
+            for percent in (50, 90, 99, 99.9)
+        },
+        "p99 late ms": round(found.late_p99_s * 1000, 3),
+        "generator cores": round(share.cores, 3),
+        "errors": dict(share.errors),
+        "invalid": invalid(found),
+    }
+
+
+def _encoded(seconds: Iterable[float]) -> str:
+    histogram = _empty()
+    for each in seconds:
+        histogram.record_value(min(max(1, round(each * 1e6)), MOST_US))
+    return str(histogram.encode().decode("ascii"))
+
+
+def _added(encoded: Iterable[str]) -> str:
+    histogram = _empty()
+    for each in encoded:
+        histogram.decode_and_add(each)
+    return str(histogram.encode().decode("ascii"))
+
+
+def _empty() -> Any:
+    return HdrHistogram(1, MOST_US, DIGITS)

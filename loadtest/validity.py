@@ -1,0 +1,91 @@
+"""
+Why a run proves nothing, whatever it found: its generator was in the way.
+
+Pure; knows nothing of what is a good latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest.record import Run
+
+# Latency counts from when a request was due, so lateness hides nothing but is added to what the
+# server took. Up to a tenth of the p99 it does not change what the figure says; and a generator
+# whose clock ticks in milliseconds is some of them late whatever it does.
+LATE_S = 0.005
+LATE_SHARE = 0.1
+DROPPED = 0.01
+
+# Of the one core that gevent has. What waits in its loop grows as u / (1 - u): above this it is
+# several times what sending takes.
+CORES = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generator:
+    """
+    How a generator did.
+
+    sent, dropped  arrivals; together they are what was offered
+    late_p99_s     from due to sent
+    p99_s          from due to done, of all that were sent
+    cores          of the busiest process, where there are several
+    """
+
+    seconds: float
+    sent: int
+    dropped: int
+    late_p99_s: float
+    p99_s: float
+    cores: float
+
+    @property
+    def offered(self) -> float:
+        """Arrivals a second."""
+        return (self.sent + self.dropped) / self.seconds
+
+    @property
+    def achieved(self) -> float:
+        """Requests sent a second."""
+        return self.sent / self.seconds
+
+
+def generator(run: Run) -> Generator:
+    return Generator(
+        seconds=run.seconds,
+        sent=len(run.requests),
+        dropped=run.dropped,
+        late_p99_s=p99([each.late_s for each in run.requests]),
+        p99_s=p99([each.latency_s for each in run.requests]),
+        cores=run.cores,
+    )
+
+
+def invalid(found: Generator) -> list[str]:
+    """One sentence for each reason; none: the run may be believed."""
+    reasons = []
+    limit = max(LATE_S, LATE_SHARE * found.p99_s)
+    if not found.sent:
+        reasons.append("nothing was sent")
+    if found.late_p99_s > limit:
+        reasons.append(
+            f"requests went out late: the p99 of lateness is {found.late_p99_s * 1000:.1f} ms, "
+            f"above {limit * 1000:.1f} ms (use more callers, a quieter machine or a lower rate)"
+        )
+    if found.dropped > DROPPED * (found.sent + found.dropped):
+        share = found.dropped / (found.sent + found.dropped)
+        reasons.append(f"{share:.1%} of the arrivals were dropped, above {DROPPED:.0%}")
+    if found.cores > CORES:
+        reasons.append(
+            f"the generator took {found.cores:.2f} of its one core, above {CORES:g}: "
+            "spread it over workers"
+        )
+    return reasons
+
+
+def p99(values: list[float]) -> float:
+    """A straight line between neighbours, as numpy's default; 0 of none."""
+    return float(np.quantile(values, 0.99)) if values else 0.0

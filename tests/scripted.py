@@ -1,0 +1,106 @@
+"""A server of scripted latencies: what it says and when is known, so measuring can be checked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+RIGHT = {"results": [{"entities": []}]}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Status 0: the connection is cut instead."""
+
+    after_s: float = 0.0
+    status: int = 200
+    body: Any = field(default_factory=lambda: RIGHT)
+    headers: tuple[str, ...] = ()
+
+
+@dataclass
+class Scripted:
+    """
+    A running server.
+
+    heads   of the requests, as they came
+    bodies  parsed
+    """
+
+    url: str = ""
+    heads: list[str] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+
+
+def stalls(answer_s: float, *, at: int, stall_s: float) -> Callable[[int], Reply]:
+    """Each request takes so long, but from request `at` on nothing is answered for `stall_s`."""
+    until = 0.0
+
+    def reply(number: int) -> Reply:
+        nonlocal until
+        now = time.monotonic()
+        if number == at:
+            until = now + stall_s
+        return Reply(max(answer_s, until - now))
+
+    return reply
+
+
+@contextmanager
+def scripted(reply: Callable[[int], Reply]) -> Iterator[Scripted]:
+    """`reply` is asked what becomes of request 0, 1, ... as it comes."""
+    found = Scripted()
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                length = next(
+                    int(line.split(":")[1])
+                    for line in head.lower().splitlines()
+                    if line.startswith("content-length:")
+                )
+                body = json.loads(await reader.readexactly(length))
+                said = reply(len(found.heads))
+                found.heads.append(head)
+                found.bodies.append(body)
+                await asyncio.sleep(said.after_s)
+                if not said.status:
+                    break
+                told = json.dumps(said.body).encode()
+                lines = [f"HTTP/1.1 {said.status} X", f"Content-Length: {len(told)}", *said.headers]
+                writer.write("\r\n".join([*lines, "", ""]).encode() + told)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(answered, "127.0.0.1", 0, backlog=1024)
+        found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    def live() -> None:
+        loop.run_until_complete(serve())
+        ready.set()
+        loop.run_forever()
+        for each in asyncio.all_tasks(loop):
+            each.cancel()
+        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+        loop.close()
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    ready.wait()
+    try:
+        yield found
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()

@@ -1,0 +1,127 @@
+"""Locust's own command with our arrivals: alone, and a master with two workers on this machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtest.arrivals import Poisson, due
+from loadtest.record import Request, Run
+from loadtest.shares import Share, figures, from_wire, measured, merged, percentile_s, to_wire
+from tests.scripted import Reply, scripted
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _locust(*args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", *args]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def _settings(url: str, out: Path) -> list[str]:
+    return [
+        *("--headless", "--only-summary", "--host", url, "--variant", "ner-int8"),
+        *("--arrivals", "poisson:60", "--seconds", "3", "--warmup", "0.5", "--seed", "4"),
+        *("--figures", str(out)),
+    ]
+
+
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+DUE = len(list(due(Poisson(60), seconds=3, seed=4)))
+
+
+def test_locust_alone_keeps_the_schedule(tmp_path: Path) -> None:
+    with scripted(lambda number: Reply(after_s=0.02)) as server:
+        run = _locust(*_settings(server.url, tmp_path / "figures.json"))
+        told, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert (found["sent"], found["right"], found["dropped"]) == (DUE, DUE, 0)
+    assert found["p50 ms"] >= 20 and f"sent             {DUE}" in told
+
+
+def test_a_master_and_two_workers_send_one_schedule_between_them(tmp_path: Path) -> None:
+    port = _free_port()
+    with scripted(lambda number: Reply(after_s=0.02, status=429 if number == 9 else 200)) as server:
+        master = _locust(
+            *_settings(server.url, tmp_path / "figures.json"),
+            *("--master", "--expect-workers", "2"),
+            *("--master-bind-host", "127.0.0.1", "--master-bind-port", port),
+        )
+        where = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+        workers = [_locust(*where) for _ in range(2)]
+        told, errors = master.communicate(timeout=120)
+        for worker in workers:
+            worker.communicate(timeout=60)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["workers"] == 2, errors
+    assert found["sent"] == DUE and found["dropped"] == 0
+    # The tenth request may have been of the warm-up, which is not measured.
+    assert found["right"] in (DUE, DUE - 1)
+    assert found["p50 ms"] >= 20 and "workers          2" in told
+    assert {body["variant"] for body in server.bodies} == {"ner-int8"}
+    assert len(server.heads) > DUE
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--arrivals", "poison:3"], "arrivals 'poison:3' are none of poisson"),
+        (["--languages", "xyz"], "has no texts in xyz"),
+    ],
+)
+def test_wrong_settings_are_one_line(flags: list[str], said: str) -> None:
+    run = _locust("--headless", "--host", "http://127.0.0.1:9", *flags)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2 and said in errors and "Traceback" not in errors
+
+
+def _run(latencies: np.ndarray, **change: Any) -> Run:
+    requests = tuple(
+        Request(
+            call=0,
+            due_s=i / 100,
+            sent_s=i / 100 + 0.001,
+            done_s=i / 100 + each,
+            status=200 if each < 1 else 503,
+            error=None if each < 1 else "HTTP 503",
+        )
+        for i, each in enumerate(latencies)
+    )
+    values = {"dropped": 2, "cores": 0.1, **change}
+    return Run(
+        variant="v", task="ner", arrivals="poisson:100", seconds=50, requests=requests, **values
+    )
+
+
+def test_shares_together_are_what_one_would_have_measured() -> None:
+    latencies = np.random.default_rng(1).exponential(0.2, 5000)
+    whole = measured(_run(latencies, dropped=4, cores=0.3))
+    parts = [measured(_run(latencies[0::2])), measured(_run(latencies[1::2], cores=0.3))]
+    sent = [from_wire(json.loads(json.dumps(to_wire(each)))) for each in parts]
+    found = merged(sent)
+    right = {**figures(whole), "workers": 2}
+    assert figures(found) == right
+    exact = latencies[latencies < 1]
+    for percent in (50, 90, 99, 99.9):
+        expected = np.quantile(exact, percent / 100, method="inverted_cdf")
+        assert percentile_s(found.latency, percent) == pytest.approx(expected, rel=2e-3)
+    assert found.errors == {"HTTP 503": int((latencies >= 1).sum())}
+
+
+def test_a_share_of_nothing_has_figures() -> None:
+    found: Share = measured(_run(np.array([])))
+    assert figures(found)["p99 ms"] == 0 and "nothing was sent" in figures(found)["invalid"]
