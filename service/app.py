@@ -227,7 +227,7 @@ class Kadogo:
         """
         logger.setLevel(logging.INFO)
         sys.setswitchinterval(SWITCH_S)
-        metrics.forget_the_dead()
+        metrics.begin()
         unready_before_exit(lanes, settings.drain_s)
         lanes.start()
         if lanes.others_serve:
@@ -237,6 +237,7 @@ class Kadogo:
     async def stop(self) -> None:
         """Every accepted request has been answered by now."""
         await lanes.close()
+        metrics.end()
 
     async def __is_ready__(self) -> bool:
         return lanes.unready is None
