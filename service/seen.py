@@ -21,7 +21,7 @@ from service.problems import request_id_of
 
 logger = logging.getLogger("kadogo.access")
 
-# Probes and scrapes, every few seconds: worth a line only where they fail.
+# Probes and scrapes, every few seconds: worth a line only where they fail, and no trace.
 PROBES = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
 # nginx's number for a request whose caller left before the answer.
 CALLER_LEFT = 499
@@ -105,6 +105,7 @@ class Watch:
         """To its end."""
         started = perf_counter()
         status = CALLER_LEFT
+        probe = scope["path"] in PROBES
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -112,7 +113,7 @@ class Watch:
                 status = message["status"]
             await send(message)
 
-        with tracing.request(scope["headers"]) as span:
+        with tracing.request(scope["headers"], told=not probe) as span:
             if span.trace_id:
                 seen.traced(span.trace_id)
             try:
@@ -123,7 +124,7 @@ class Watch:
             finally:
                 told = _told(seen, scope, status)
                 span.tell(told)
-                if self._access and not (scope["path"] in PROBES and status < 400):
+                if self._access and not (probe and status < 400):
                     _log(told, perf_counter() - started)
 
 
