@@ -22,6 +22,7 @@ import msgspec
 import pytest
 
 from models.spec import Task
+from service.generation import Generations, Verdict
 from service.settings import ROOT
 from tests.test_alerts import FOLDER
 from tests.test_dashboard import PANELS
@@ -167,9 +168,18 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     spoilt = write_variant(catalog, "ner-spoilt", Task.NER) / "model.onnx"
     spoilt.write_bytes(spoilt.read_bytes() + b"x")
     (home / "routes.toml").write_text(ROUTES)
+    (home / "state").mkdir()
+    ended = {"trial": Verdict(variant="ner-small", promoted=False, why="answers differ")}
+    Generations(home / "state").change(
+        lambda content: msgspec.structs.replace(content, verdicts=ended), who="canary", what="trial"
+    )
     prometheus, alertmanager = free_port(), free_port()
     urls = [f"http://127.0.0.1:{port}" for port in (prometheus, alertmanager)]
-    settings = {"KADOGO_WORKERS": "2", "KADOGO_ROUTES": str(home / "routes.toml")}
+    settings = {
+        "KADOGO_WORKERS": "2",
+        "KADOGO_ROUTES": str(home / "routes.toml"),
+        "KADOGO_STATE": str(home / "state"),
+    }
     with Webhook() as hook, serving(catalog, home, **settings) as server:
         quickly(home, server, alertmanager, hook)
         with (
@@ -193,15 +203,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             yield Watched(server, *urls, hook)
 
 
-def test_an_alert_fires_and_arrives(watched: Watched) -> None:
-    until(lambda: "KadogoVariantQuarantined" in watched.hook.told)
+def test_alerts_fire_and_arrive(watched: Watched) -> None:
+    provoked = {"KadogoVariantQuarantined", "KadogoCanaryRolledBack"}
+    until(lambda: provoked <= watched.hook.told.keys())
     alert = watched.hook.told["KadogoVariantQuarantined"]
     assert alert["status"] == "firing"
     assert alert["labels"]["variant"] == "ner-spoilt"
     assert alert["annotations"]["summary"].startswith("ner-spoilt on 127.0.0.1:")
     assert alert["annotations"]["action"].endswith("POST /v1/variants/ner-spoilt/load.")
     held = httpx.get(f"{watched.alertmanager}/api/v2/alerts").json()
-    assert "KadogoVariantQuarantined" in {each["labels"]["alertname"] for each in held}
+    assert provoked <= {each["labels"]["alertname"] for each in held}
     assert not {"KadogoDown", "KadogoNotReady", "KadogoWorkerDied"} & {*watched.hook.told}
 
 

@@ -50,6 +50,15 @@ class Row:
     each: str | None = None
 
 
+def or_none(counter: str, *labels: str) -> str:
+    """How much is counted a second by these labels; where nothing ever was, that nothing is."""
+    none = "vector(0)"
+    for label in labels:
+        none = f'label_replace({none}, "{label}", "none", "", "")'
+    counted = f'rate({counter}{{job="$job"}}[$__rate_interval])'
+    return f"sum by ({', '.join(labels)}) ({counted}) or {none}"
+
+
 ROWS = (
     Row(
         title="Overview",
@@ -216,8 +225,7 @@ ROWS = (
                 title="Down the ladder",
                 about="Requests answered by a smaller variant, by who would have and why.",
                 queries={
-                    "{{variant}}: {{reason}}": "sum by (variant, reason) (rate("
-                    'kadogo_degraded_total{job="$job"}[$__rate_interval])) or vector(0)'
+                    "{{variant}}: {{reason}}": or_none("kadogo_degraded_total", "variant", "reason")
                 },
                 unit="reqps",
                 width=6,
@@ -235,7 +243,7 @@ ROWS = (
                 about="Canaries and their verdicts: docs/routing.md.",
                 queries={
                     "{{route}}: {{variant}} {{verdict}}": "max by (route, variant, verdict) "
-                    '(kadogo_trial_info{job="$job"}) == 1 or vector(0)'
+                    '(kadogo_trial_info{job="$job"}) == 1'
                 },
                 width=6,
                 kind="table",
@@ -281,8 +289,7 @@ ROWS = (
                 title="Not run",
                 about="Windows that nobody waited for any more, by reason.",
                 queries={
-                    "{{variant}}: {{reason}}": "sum by (variant, reason) (rate("
-                    'kadogo_dropped_total{job="$job"}[$__rate_interval])) or vector(0)'
+                    "{{variant}}: {{reason}}": or_none("kadogo_dropped_total", "variant", "reason")
                 },
                 width=12,
             ),
@@ -328,8 +335,9 @@ ROWS = (
                 title="Not read along",
                 about="Requests a shadow was to read and did not, by reason.",
                 queries={
-                    "{{shadow}}: {{reason}}": "sum by (shadow, reason) (rate("
-                    'kadogo_shadow_lost_total{job="$job"}[$__rate_interval])) or vector(0)'
+                    "{{shadow}}: {{reason}}": or_none(
+                        "kadogo_shadow_lost_total", "shadow", "reason"
+                    )
                 },
                 unit="reqps",
                 width=6,
