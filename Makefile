@@ -93,5 +93,5 @@ clean: ## remove what the targets above made; trained checkpoints in .cache stay
 	touch $@
 
 .venv/.test: $(wildcard requirements/*.txt) | .venv/bin/python
-	$(INSTALL) $(TORCH) $(foreach file,serve build loadtest test,-r requirements/$(file).txt)
+	$(INSTALL) $(TORCH) $(foreach file,serve tracing build loadtest test,-r requirements/$(file).txt)
 	touch $@ .venv/.serve .venv/.build .venv/.loadtest

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models import catalog
 from models.errors import BadSetting
 from models.spec import Task
-from service import bound, metrics, native, routes
+from service import bound, logs, metrics, native, routes, tracing
 from service.api import Answers, build
 from service.edge import BoundedBody
 from service.guard import Guard
@@ -38,6 +38,7 @@ from service.keys import Keys
 from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
+from service.seen import Watch
 from service.settings import Settings
 
 logger = logging.getLogger("kadogo")
@@ -148,6 +149,8 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
         settings = Settings.from_env()
         check_provider(settings.provider)
         bound.check(settings, bound.host())
+        if settings.traces:
+            tracing.check()
         keys = None if settings.keys is None else read_keys(settings.keys)
         if settings.routes:
             tasks = {n: each.task for n, each in catalog.manifests(settings.catalog).items()}
@@ -161,11 +164,11 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
 
 def layers_of(settings: Settings, keys: Keys | None) -> list[Layer]:
     """
-    What stands before every path, the first outermost: nothing, unless it is asked for.
+    What stands before every path, the first outermost.
 
-    A browser asks whether it may, without a key, before it sends one: so origins come first.
+    A browser asks whether it may, without a key, before it sends one: so origins come before keys.
     """
-    layers: list[Layer] = []
+    layers: list[Layer] = [(Watch, {"access": settings.access_log})]
     if settings.cors_origins:
         layers.append((CORSMiddleware, {**CORS, "allow_origins": settings.cors_origins}))
     if keys is not None:
@@ -196,6 +199,7 @@ count_apart()
 watch_closely()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
+logs.begin(settings.log)
 layers = layers_of(settings, keys)
 lanes = Lanes(settings)
 answers = Answers(lanes, settings)
@@ -227,7 +231,9 @@ class Kadogo:
         """
         logger.setLevel(logging.INFO)
         sys.setswitchinterval(SWITCH_S)
-        metrics.forget_the_dead()
+        metrics.begin()
+        if settings.traces:
+            tracing.begin(settings.traces, settings.traces_share)
         unready_before_exit(lanes, settings.drain_s)
         lanes.start()
         if lanes.others_serve:
@@ -237,6 +243,8 @@ class Kadogo:
     async def stop(self) -> None:
         """Every accepted request has been answered by now."""
         await lanes.close()
+        await tracing.end()
+        metrics.end()
 
     async def __is_ready__(self) -> bool:
         return lanes.unready is None

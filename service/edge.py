@@ -18,7 +18,7 @@ from models.errors import (
     InvalidRequest,
     RequestError,
 )
-from service import metrics
+from service import metrics, seen
 from service.batch import CallerLeft
 from service.bodies import Read, check_content, in_time, read_body, read_json, slow
 from service.fair import Priority
@@ -219,6 +219,8 @@ def answer_headers(reply: Reply, content_type: bytes, again: str | None) -> Head
 
 def requested(task: str, caller: Caller, status: int) -> None:
     """Count a request that has been answered, or whose caller has left."""
+    if caller.variant:
+        seen.note(caller.variant)
     metrics.requested(
         task=task,
         variant=caller.variant or "none",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from models.encode import Encoded
 from models.pipeline import Pipeline
 from models.spec import Answer, Options
-from service import metrics
+from service import metrics, tracing
 from service.batch import Batcher, Job, Limits
 from service.cost import Mean
 from service.fair import Priority
@@ -152,8 +152,23 @@ class Lane:
             logits = await _unless_gone(job, leaving)
         finally:
             job.leave()  # where a deadline cuts the waiting short
+        settled = perf_counter()
         work = (encoded, logits, options)
         answers = self._decode(*work) if short else await self._aside(self._decode, *work)
+        if tracing.is_on():
+            tracing.stages(
+                {
+                    "encode": (started, job.submitted),
+                    "queue": (job.submitted, job.begun),
+                    "run": (job.begun, job.done),
+                    "decode": (settled, perf_counter()),
+                },
+                variant=self.variant.name,
+                texts=len(texts),
+                windows=len(windows),
+                tokens=sum(tokens),
+                priority=priority.name.lower(),
+            )
         queue_s = job.begun - job.submitted
         self.metrics.answered(texts=len(texts), queue_s=queue_s, encode_s=encode_s)
         return Answered(answers, queue_s, encode_s, job.done - job.begun)

@@ -23,7 +23,7 @@ from models import catalog
 from models.errors import BrokenVariant, KadogoError, NotReady, Quarantined, UnknownVariant
 from models.pipeline import Pipeline
 from models.session import SessionOptions
-from models.spec import Variant
+from models.spec import Input, Variant
 from service import metrics, route, routes, shared
 from service.batch import Limits
 from service.fair import Priority
@@ -471,6 +471,14 @@ class Lanes:
             _show(before, name, here=False)
         for name in {*now.manifests, *now.quarantined}:
             _show(now, name, here=True)
+        for served in (before, now):
+            for name, verdict in served.content.verdicts.items():
+                metrics.tried(
+                    route=name,
+                    variant=verdict.variant,
+                    promoted=verdict.promoted,
+                    here=served is now,
+                )
         for name, reason in now.quarantined.items():
             if name not in before.quarantined:
                 logger.error("variant %s is quarantined: %s", name, reason)
@@ -526,3 +534,9 @@ def _show(served: Served, name: str, *, here: bool) -> None:
         state=served.state_of(name),
         here=here,
     )
+    if here and variant and variant.parent and variant.evidence:
+        measured = variant.evidence.disagreement.get(Input.RAW)
+        if measured:
+            metrics.promised(
+                variant=name, baseline=variant.parent, disagreement=measured.macro.high
+            )

@@ -8,8 +8,8 @@ in several. Labels are task, variant, status class and reason: never a text, a p
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE_LATEST
@@ -19,10 +19,13 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
+    ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client import generate_latest as _exposition
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 # A gauge beside every series, which nobody reads.
@@ -113,6 +116,21 @@ INFO = Gauge(
     ["variant", "task", "runtime", "digest", "state"],
     multiprocess_mode="livemax",
 )
+PROMISED = Gauge(
+    "kadogo_promised_disagreement_ratio",
+    "Of what a variant or its baseline says, the share that the other does not: at most this, "
+    "as the variant's evidence has it.",
+    ["variant", "baseline"],
+    multiprocess_mode="livemax",
+)
+TRIED = Gauge(
+    "kadogo_trial_info",
+    "One for each canary whose trial has ended, by its verdict: promoted or rolled_back.",
+    ["route", "variant", "verdict"],
+    multiprocess_mode="livemax",
+)
+WORKERS = Gauge("kadogo_workers", "Worker processes that live.", multiprocess_mode="livesum")
+DEATHS = Counter("kadogo_worker_deaths_total", "Worker processes that died without being told to.")
 
 
 class VariantMetrics:
@@ -184,9 +202,24 @@ def shown(
     INFO.labels(variant, task, runtime, digest, state).set(int(here))
 
 
+def promised(*, variant: str, baseline: str, disagreement: float) -> None:
+    """What the evidence of `variant` says of its answers beside those of its baseline."""
+    PROMISED.labels(variant, baseline).set(disagreement)
+
+
+def tried(*, route: str, variant: str, promoted: bool, here: bool) -> None:
+    """The trial of a canary has ended so, or its route is no longer there."""
+    verdict = "promoted" if promoted else "rolled_back"
+    TRIED.labels(route, variant, verdict).set(int(here))
+
+
 def exposition() -> bytes:
     """The metrics of every process, in Prometheus' text format."""
-    return _exposition(_registry())
+    forget_the_dead()
+    registry = _registry()
+    if registry is not REGISTRY:  # which has those of its own process
+        registry.register(_Processes())
+    return _exposition(registry)
 
 
 def counted() -> list[Sample]:
@@ -204,15 +237,57 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
+class _Processes(Collector):
+    """What each living process takes of the machine, as the client library tells of its own."""
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in sorted(_processes()):
+            for found in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                family = Metric(found.name, found.documentation, found.type)
+                for sample in found.samples:
+                    families.setdefault(found.name, family).add_sample(
+                        sample.name, {"pid": str(pid)}, sample.value
+                    )
+        return families.values()
+
+
+def begin() -> None:
+    """This process is a worker from now on."""
+    forget_the_dead()
+    WORKERS.set(1)
+
+
+def end() -> None:
+    """This process ends because it was told to: it is no dead one."""
+    for file in _processes().get(os.getpid(), ()):
+        file.unlink(missing_ok=True)
+
+
 def forget_the_dead() -> None:
-    """Gauges of processes that died without saying so no longer count. Run as a process starts."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not folder:
-        return
-    for file in Path(folder).glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
+    """Gauges of processes that died without saying so no longer count, and they are counted."""
+    for pid, files in _processes().items():
         if pid != os.getpid() and not _alive(pid):
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            gone = {file.name for file in files if _unlinked(file)}
+            # Every process has one of these; of two who look at once only one unlinks it.
+            DEATHS.inc(f"gauge_livesum_{pid}.db" in gone)
+
+
+def _processes() -> dict[int, list[Path]]:
+    """The files of gauges that count while their process lives, by process."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    found: dict[int, list[Path]] = {}
+    for file in sorted(Path(folder).glob("gauge_live*_*.db")) if folder else ():
+        found.setdefault(int(file.stem.rpartition("_")[2]), []).append(file)
+    return found
+
+
+def _unlinked(file: Path) -> bool:
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _alive(pid: int) -> bool:

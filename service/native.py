@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
 from models.spec import Task
-from service import edge, problems
+from service import edge, problems, seen
 from service.api import Answers
 from service.schemas import convert_ask
 
@@ -61,7 +61,9 @@ class NativeReply(BaseModel):
 
 async def reply(answers: Answers, task: Task, ask: dict[str, Any]) -> NativeReply | Response:
     """The reply to `ask`, the fields of a `NativeAsk`; a problem where there is none."""
-    caller = edge.Caller(problems.request_id_of(()), timeout_s=answers.deadline_s)
+    at_hand = seen.SEEN.get()
+    request_id = at_hand.request_id.encode() if at_hand else problems.request_id_of(())
+    caller = edge.Caller(request_id, timeout_s=answers.deadline_s)
     replies: list[NativeReply] = []
 
     async def answered() -> problems.Outcome:

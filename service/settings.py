@@ -92,6 +92,26 @@ def _file(text: str) -> Path:
     return file
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def _collector(text: str) -> str:
+    """Where OTLP is listened to over HTTP, without the path that it lays down."""
+    if not _ORIGIN.fullmatch(text.rstrip("/")):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _form(text: str) -> str:
+    if text not in ("json", "text"):
+        raise ValueError
+    return text
+
+
 def _provider(text: str) -> str:
     if not text.endswith("ExecutionProvider"):
         raise ValueError
@@ -142,6 +162,10 @@ class Settings:
     queue_texts, queue_tokens   windows, and their tokens, that may wait for one variant
     batch_items, batch_tokens   windows, and tokens with padding, of one model run
     drain_s                     seconds between "not ready" and closing the door at SIGTERM
+    log                         how log lines look; None: words on a terminal, JSON elsewhere
+    access_log                  a line for each request
+    traces                      OpenTelemetry collector that is told of requests; None: nobody is
+    traces_share                of how many, where their callers have not decided
     """
 
     catalog: Path = field(
@@ -180,6 +204,14 @@ class Settings:
     batch_items: int = field(default=32, metadata=_whole(1))
     batch_tokens: int = field(default=256, metadata=_whole(1))
     drain_s: float = field(default=1.0, metadata=_kind(_seconds, "seconds, 0 to 3600"))
+    log: str | None = field(default=None, metadata=_kind(_form, "json or text"))
+    access_log: bool = field(default=False, metadata=_kind(_switch, "on or off"))
+    traces: str | None = field(
+        default=None,
+        # Somebody may have put a password into it.
+        metadata=_kind(_collector, "an address such as http://collector:4318", shown=False),
+    )
+    traces_share: float = field(default=1.0, metadata=_kind(_share, "a share, 0 to 1"))
 
     @property
     def runs(self) -> int:

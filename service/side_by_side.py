@@ -16,6 +16,7 @@ import msgspec
 
 from models.errors import TooLarge
 from models.spec import Answer, Task, Variant
+from service import seen
 from service.bodies import JSON
 from service.compare import (
     Agreement,
@@ -116,6 +117,7 @@ class SideBySide:
         task = lanes[0].variant.task
         ask = convert_ask({"inputs": asked.inputs, "parameters": asked.parameters}, task)
         texts = self._texts(ask, len(lanes))
+        seen.note(*(lane.variant.name for lane in lanes))
         replies = [await self._ask(lane, texts, ask, caller) for lane in lanes]
         caller.variant = None
         written = partial(_written, replies)

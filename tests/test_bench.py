@@ -260,6 +260,22 @@ def test_a_quick_run_measures_a_real_server(tmp_path):
     assert "HTTP / in process, sorted over all" in done.stdout
 
 
+def test_a_quick_run_measures_what_watching_costs(tmp_path):
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
+    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
+    command += ["--only", "watched", "--out", tmp_path / "reports"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "reports" / "bench.json").read_text())["figures"]
+    assert [f["what"] for f in figures if f["unit"] == "ratio"] == [
+        "CPU, access log / unwatched",
+        "CPU, traces of 1 in 100 / unwatched",
+        "CPU, traces of all / unwatched",
+    ]
+    assert all(f["median"] > 0 for f in figures)
+
+
 def test_no_catalog_is_one_line(tmp_path):
     command = [sys.executable, "-m", "build.bench", "--catalog", str(tmp_path / "nowhere")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -35,6 +35,10 @@ OURS = {
     "kadogo_texts",
     "kadogo_tokens",
     "kadogo_variant_info",
+    "kadogo_promised_disagreement_ratio",
+    "kadogo_trial_info",
+    "kadogo_workers",
+    "kadogo_worker_deaths",
 }
 
 
@@ -70,6 +74,9 @@ def test_labels_are_few_and_never_of_a_caller() -> None:
         "state",
         "shadow",
         "by",
+        "baseline",
+        "route",
+        "verdict",
     }
     assert labels <= allowed
 
@@ -104,7 +111,7 @@ def test_a_batch_is_counted_with_its_padding() -> None:
 PROCESS = """
 import os, sys
 from service import metrics
-metrics.forget_the_dead()
+metrics.begin()
 observer = metrics.VariantMetrics("v")
 observer.waiting(5, 50)
 observer.ran(items=1, tokens=2, padded=2, seconds=0.1)
@@ -132,6 +139,35 @@ def test_processes_add_up_and_the_dead_wait_for_nothing(tmp_path: Path) -> None:
     assert 'kadogo_last_answer_timestamp_seconds{variant="v"} 20.0' in done.stdout
     assert "('kadogo_model_seconds_count', 2.0)" in done.stdout
     assert "_bucket'" not in done.stdout
+    assert "kadogo_workers 1.0" in done.stdout
+    assert "kadogo_worker_deaths_total 1.0" in done.stdout
+    resident = re.findall(r"process_resident_memory_bytes{pid=.*", done.stdout)
+    assert len(resident) == 1  # of the one that lives
+
+
+TOLD = """
+from service import metrics
+metrics.begin()
+metrics.VariantMetrics("v").waiting(5, 50)
+metrics.end()
+"""
+
+
+def test_a_process_that_was_told_to_end_is_no_dead_one(tmp_path: Path) -> None:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    show = "from service import metrics; metrics.begin(); print(metrics.exposition().decode())"
+    for code in (TOLD, show):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "kadogo_worker_deaths_total 0.0" in done.stdout
+    assert "kadogo_workers 1.0" in done.stdout
+    assert "kadogo_queue_depth{" not in done.stdout
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), 1])

@@ -39,12 +39,17 @@ def test_every_setting_is_read_from_its_variable(tmp_path: Path) -> None:
         "KADOGO_BATCH_ITEMS": "7",
         "KADOGO_BATCH_TOKENS": "8",
         "KADOGO_DRAIN_S": "0.5",
+        "KADOGO_LOG": "json",
+        "KADOGO_ACCESS_LOG": "on",
+        "KADOGO_TRACES": "http://collector:4318/",
+        "KADOGO_TRACES_SHARE": "0.1",
     }
     settings = Settings.from_env(environ)
     same = [f.name for f in fields(Settings) if getattr(settings, f.name) == f.default]
     assert same == []
     assert settings.catalog == tmp_path
     assert settings.drain_s == 0.5
+    assert settings.traces == "http://collector:4318"
     assert settings.keys == ROOT / "LICENSE" and settings.auth is True
     assert settings.cors_origins == ("https://a.example", "http://localhost:8000")
 
@@ -79,6 +84,9 @@ def test_names_of_the_rest_of_the_project_pass() -> None:
         ("KADOGO_CORS_ORIGINS", "https://a.example/", "origins such as https://a.example"),
         ("KADOGO_CORS_ORIGINS", "https://a.example,*", "or *"),
         ("KADOGO_PROVIDER", "gpu", "CPUExecutionProvider"),
+        ("KADOGO_LOG", "yaml", "json or text"),
+        ("KADOGO_TRACES", "collector:4318", "an address such as http://collector:4318"),
+        ("KADOGO_TRACES_SHARE", "2", "a share, 0 to 1"),
         ("KADOGO_CATALOG", "no/such/folder", "an existing folder"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
@@ -16,7 +17,7 @@ from service.lanes import Lanes
 from service.schemas import Ask, NerReply
 from service.settings import Settings
 from service.shadow import MOST
-from tests.tiny import NER_WORDS, write_variant
+from tests.tiny import NER_WORDS, judged, write_variant
 
 SENTENCE = "Sani Bello ya je Kano ranar Litinin."
 SHADOW = """
@@ -33,6 +34,7 @@ task = "ner"
 split = { ner-base = 1, ner-tiny = 99 }
 canary = { variant = "ner-tiny", max_disagreement = 0.1, max_slowdown = 1000 }
 """
+ROLLED_BACK = {"route": "trial", "variant": "ner-tiny", "verdict": "rolled_back"}
 
 
 @pytest.fixture
@@ -42,7 +44,16 @@ def settings(tmp_path: Path) -> Settings:
     routes.write_text(SHADOW)
     write_variant(catalog, "ner-base", Task.NER)
     # It knows all but the day.
-    write_variant(catalog, "ner-tiny", Task.NER, words={**NER_WORDS, "Litinin": "O"})
+    differs = judged(0.7)
+    differs = msgspec.structs.replace(differs, disagreement=differs.quality["f1"])
+    write_variant(
+        catalog,
+        "ner-tiny",
+        Task.NER,
+        words={**NER_WORDS, "Litinin": "O"},
+        parent="ner-base",
+        evidence=differs,
+    )
     return Settings(catalog=catalog, state=state, routes=routes, threads=1)
 
 
@@ -89,6 +100,14 @@ def test_a_shadow_is_compared_with_what_was_answered(settings: Settings) -> None
     assert counted("kadogo_shadow_difference_seconds_count", **pair) >= 3
 
 
+def test_what_the_evidence_promises_is_told_beside_it(settings: Settings) -> None:
+    async def scenario(answers: Answers) -> None:
+        pair = {"variant": "ner-tiny", "baseline": "ner-base"}
+        assert counted("kadogo_promised_disagreement_ratio", **pair) == 0.705
+
+    within(settings, scenario)
+
+
 def test_of_too_many_at_once_some_are_let_go_of_and_counted(settings: Settings) -> None:
     pair = {"variant": "ner-base", "shadow": "ner-tiny", "reason": "busy"}
     before = counted("kadogo_shadow_lost_total", **pair)
@@ -121,7 +140,9 @@ def test_a_canary_that_differs_ends_its_own_trial(settings: Settings) -> None:
             assert reply.variant == "ner-base"
             assert reply.reason == f"route trial; {verdict.why}"
         assert answers.lanes.trial("trial") is None
+        assert counted("kadogo_trial_info", **ROLLED_BACK) == 1
         await answers.changes.route(CANARY, who="amina")  # once more, from the beginning
+        assert counted("kadogo_trial_info", **ROLLED_BACK) == 0
         trial = answers.lanes.trial("trial")
         assert trial is not None and trial.seen()[0].n == 0
 

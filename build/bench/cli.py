@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from build import bench
-from build.bench import overhead, speed, start, throughput
+from build.bench import overhead, speed, start, throughput, watched
 from build.bench.plan import Plan
 from build.bench.report import facts, say, stolen_share, tell
 from build.errors import BuildError
@@ -31,7 +31,10 @@ SECTIONS: dict[str, Callable[[Plan], list[Figure]]] = {
     "throughput": throughput.measure,
     "speed": speed.measure,
     "overhead": overhead.measure,
+    "watched": watched.measure,
 }
+# Without what only some operators want to know, and for which more must be installed.
+USUAL = "start,throughput,speed,overhead"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -118,9 +121,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         metavar="VARIANT=FOLDER",
         help="also run this variant's torch checkpoint, eager",
     )
-    parser.add_argument(
-        "--only", default=",".join(SECTIONS), type=_sections, help="what to measure"
-    )
+    parser.add_argument("--only", default=USUAL, type=_sections, help="what to measure")
     parser.add_argument("--rounds", type=_positive(int), default=5, help="of each mode")
     parser.add_argument("--seconds", type=_positive(float), default=6.0, help="of each measurement")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds of load not counted")

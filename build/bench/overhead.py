@@ -40,7 +40,7 @@ def measure(plan: Plan) -> list[Figure]:
         servers = {KADOGO: running.enter_context(kadogo(Path(folder), threads=plan.cores))}
         for name, mode in STARLETTE.items():
             servers[name] = running.enter_context(serving([*plain, "--mode", mode]))
-        modes = {name: _cpu_ms(server, bodies, plan) for name, server in servers.items()}
+        modes = {name: cpu_ms(server, bodies, plan) for name, server in servers.items()}
         found = interleave(modes, plan.rounds)
 
     def figure(what: str, unit: str, rounds: tuple[float, ...], of: Target | None = None) -> Figure:
@@ -62,7 +62,9 @@ def _usual(texts: Sequence[str]) -> str:
     return sorted(texts, key=len)[len(texts) // 2]
 
 
-def _cpu_ms(server: Server, bodies: Sequence[bytes], plan: Plan) -> Callable[[], float]:
+def cpu_ms(server: Server, bodies: Sequence[bytes], plan: Plan) -> Callable[[], float]:
+    """To be called in each round: CPU time of a text, of all the server's processes."""
+
     def cost() -> float:
         before = server.cpu_s()
         load = send(server.url, Task.NER, bodies, plan)

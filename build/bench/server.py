@@ -56,7 +56,9 @@ class Server:
         return [self.process, *self.process.children(recursive=True)]
 
 
-def kadogo(catalog: Path, *, threads: int) -> AbstractContextManager[Server]:
+def kadogo(
+    catalog: Path, *, threads: int, settings: Mapping[str, str] | None = None
+) -> AbstractContextManager[Server]:
     """Kadogo's server on the variants in `catalog`, with so many threads for models."""
     bentoml = [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo"]
     environment = {
@@ -64,6 +66,7 @@ def kadogo(catalog: Path, *, threads: int) -> AbstractContextManager[Server]:
         "KADOGO_THREADS": str(threads),
         "BENTOML_DO_NOT_TRACK": "True",
         "TOKENIZERS_PARALLELISM": "false",
+        **(settings or {}),
     }
     return serving([*bentoml, "--host", "127.0.0.1"], environment)
 
