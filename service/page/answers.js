@@ -1,10 +1,10 @@
 // Answers drawn: entities in their text, topics as bars, one variant or several side by side.
 
-import { bar, fill, h, row, table, unseen } from "./dom.js";
+import { bar, cell, fill, h, row, table, unseen } from "./dom.js";
 import { label, marked, markedApart } from "./marks.js";
 import { difference, f1, interval, megabytes, milliseconds, percent, plural } from "./words.js";
 
-const STRANGE = 0.05; // share of a text that cannot be read, from which on it is said
+const STRANGE = 0.2; // share of a text that cannot be read, from which on it is said aloud
 
 /** {element, summary} of the answer of one variant. */
 export function answer({ text, reply, request, variants }) {
@@ -20,8 +20,7 @@ export function answer({ text, reply, request, variants }) {
     h(
       "section",
       { class: "card" },
-      h("h3", {}, "Answered by ", h("span", { class: "name" }, reply.variant)),
-      h("p", {}, because(reply.reason)),
+      h("h3", {}, "Answered by ", name(reply.variant)),
       facts(reply, result, variants.find((each) => each.name === reply.variant)),
       rejected(reply.rejected),
     ),
@@ -55,6 +54,8 @@ function found(text, result) {
   const rows = entities.map((each) => row(h("bdi", {}, each.text), label(each.label), score(each.score)));
   return [marked(text, entities), table("Entities", ["Entity", "Kind", "Score"], rows)];
 }
+
+const name = (variant) => h("span", { class: "name" }, variant);
 
 const score = (value) => h("span", { class: "score" }, bar(value), value.toFixed(3));
 
@@ -101,8 +102,8 @@ function columns(result, reference) {
       ...names.map((name) => {
         const own = scores[name].get(each);
         const isTop = result.top[name] === each;
-        if (own === undefined) return h("td", {}, "–");
-        return h("td", { class: isTop ? "top-of" : null }, score(own), isTop && [" ", h("span", { class: "badge" }, "best")]);
+        if (own === undefined) return "–";
+        return cell({ class: isTop ? "top-of" : null }, score(own), isTop ? [" ", h("span", { class: "badge" }, "best")] : []);
       }),
     ),
   );
@@ -118,11 +119,9 @@ function sides(reply, variants) {
     const variant = variants.find((one) => one.name === each.variant);
     const isReference = each.variant === reply.reference;
     const { agreement, timing_ms: timing } = each;
-    const told = isReference
-      ? "compared with"
-      : `${percent(agreement.share)}: ${agreement.both} alike, ${agreement.reference} only there, ${agreement.variant} only here`;
+    const told = isReference ? "what the others are compared with" : agreeing(agreement, reply.task);
     return row(
-      h("span", { class: "name" }, each.variant),
+      name(each.variant),
       told,
       milliseconds(timing.total),
       milliseconds(timing.queue),
@@ -139,6 +138,11 @@ function sides(reply, variants) {
   );
 }
 
+function agreeing({ share, both, reference, variant }, task) {
+  if (task !== "ner") return both ? "the same topic" : "another topic";
+  return `${percent(share)}: ${both} alike, ${reference} left out, ${variant} added`;
+}
+
 function lessThanBaseline(variant) {
   if (!variant) return "–";
   return variant.parent === null ? "the baseline" : interval(difference(variant)?.macro, true);
@@ -147,11 +151,12 @@ function lessThanBaseline(variant) {
 function facts(reply, result, variant) {
   const { timing_ms: timing } = reply;
   const told = [
+    ["Why", reply.reason === "named" ? "it was named" : reply.reason],
     ["Time", `${milliseconds(timing.total)}: ${milliseconds(timing.queue)} waiting, ${milliseconds(timing.encode)} reading, ${milliseconds(timing.model)} in the model`],
     variant && ["Size", megabytes(variant.bytes)],
     variant && ["F1", interval(f1(variant)?.macro)],
     variant && ["Minus baseline", lessThanBaseline(variant)],
-    ["Read as", `${plural(result.tokens, "token")} in ${plural(result.windows, "window")}`],
+    ["Read as", `${plural(result.tokens, "token")} in ${plural(result.windows, "window")}, ${percent(result.unknown)} of the characters unknown`],
     ["Weights", h("code", {}, reply.digest)],
   ];
   return h("dl", { class: "facts" }, told.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -161,7 +166,7 @@ function rejected(others) {
   if (!others.length) return null;
   return [
     h("h4", {}, "Why the others did not"),
-    table("Variants that did not answer", ["Variant", "Reason"], others.map((each) => row(h("span", { class: "name" }, each.variant), each.reason))),
+    table("Variants that did not answer", ["Variant", "Reason"], others.map((each) => row(name(each.variant), each.reason))),
   ];
 }
 
@@ -172,11 +177,6 @@ function strange(result) {
     { class: "notice" },
     `${percent(result.unknown)} of the characters are strange to the model: a script or language it does not know? Then the answer means little.`,
   );
-}
-
-function because(reason) {
-  if (reason === "named") return "Because it was named.";
-  return `Because: ${reason}.`;
 }
 
 /** The same for a terminal. */

@@ -37,7 +37,7 @@ export class Catalog {
   #draw() {
     const variants = this.#page.variants;
     this.#frames = [];
-    const tasks = [...new Set(variants.map((each) => each.task))];
+    const tasks = [...new Set([...Object.keys(TASKS), ...variants.map((each) => each.task)])].filter((task) => variants.some((each) => each.task === task));
     fill(
       this.#where,
       variants.length ? tasks.map((task) => this.#task(task, variants.filter((each) => each.task === task))) : h("p", {}, "There is no variant yet."),
@@ -111,7 +111,7 @@ function rowOf(variant) {
   const less = variant.parent === null ? "the baseline" : interval(difference(variant)?.macro, true);
   const languages = scores?.languages ?? {};
   const told = variant.languages.map((code) =>
-    h("span", { class: "language" }, language(code), languages[code] ? ` ${Math.round(100 * languages[code].mean)}` : ""),
+    h("span", { class: "language" }, language(code), languages[code] ? `\u00a0${Math.round(100 * languages[code].mean)}` : ""),
   );
   return row(
     [h("span", { class: "name" }, variant.name), variant.default && [" ", h("span", { class: "badge" }, "default")]],
@@ -119,7 +119,7 @@ function rowOf(variant) {
     megabytes(variant.bytes),
     interval(scores?.macro),
     less,
-    fast ? `${number(fast.mean)}${ratio ? `, ${ratio.toFixed(ratio < 10 ? 2 : 1)} ×` : ""}` : "not measured",
+    fast ? `${number(fast.mean)}${ratio ? ` · ${ratio.toFixed(ratio < 10 ? 2 : 1)}\u00a0×` : ""}` : "not measured",
     h("span", { class: "languages" }, told),
   );
 }

@@ -19,7 +19,7 @@ export const unseen = (text) => h("span", { class: "unseen" }, text);
  * As `fill`, for what is drawn again and again: tables stay scrolled and focused as they were.
  */
 export function refill(element, ...children) {
-  const regions = () => [...element.querySelectorAll("[role=region]")];
+  const regions = () => [...element.querySelectorAll(".scroll")];
   const before = new Map(regions().map((each) => [each.ariaLabel, each]));
   const at = new Map([...before].map(([name, each]) => [name, each.scrollLeft]));
   const focused = document.activeElement?.ariaLabel;
@@ -31,27 +31,34 @@ export function refill(element, ...children) {
   }
 }
 
-/**
- * A table; where it is too wide for its place it scrolls, with the keyboard too, and one of many
- * columns becomes a list of its rows.
- */
+// What is too wide for its place scrolls, and then the keyboard must reach it.
+const reached = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+
+/** A table; in a narrow place one of many columns becomes a list of its rows. */
 export function table(caption, titles, rows) {
   for (const each of rows) {
     for (const [index, cell] of [...each.cells].entries()) cell.dataset.title = titles[index];
   }
   const head = h("thead", {}, h("tr", {}, titles.map((each) => h("th", { scope: "col" }, each))));
-  return h(
-    "div",
-    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
-    h("table", { class: titles.length > 4 ? "wide" : null }, h("caption", { class: "unseen" }, caption), head, h("tbody", {}, rows)),
-  );
+  const drawn = h("table", { class: titles.length > 4 ? "wide" : null }, h("caption", { class: "unseen" }, caption), head, h("tbody", {}, rows));
+  const scrolled = h("div", { class: "scroll", role: "group", "aria-label": caption }, drawn);
+  reached.observe(scrolled);
+  return scrolled;
 }
 
 /** A row: the first cell is what the row is of. */
 export function row(first, ...cells) {
-  const others = cells.map((each) => (each instanceof HTMLTableCellElement ? each : h("td", {}, each)));
+  const others = cells.map((each) => (each instanceof HTMLTableCellElement ? each : cell({}, each)));
   return h("tr", {}, h("th", { scope: "row" }, first), others);
 }
+
+/** A cell of one thing, whatever is in it: beside it a narrow table puts the column's title. */
+export const cell = (attributes, ...children) => h("td", attributes, children.flat(Infinity).length ? h("div", {}, children) : null);
 
 /** A bar as long as `share`, 0 to 1, says. For the eye: what it says stands beside it. */
 export function bar(share) {

@@ -21,7 +21,7 @@ export function explained(problem) {
 function near(variants) {
   const rows = variants.map((each) =>
     row(
-      each.variant,
+      h("span", { class: "name" }, each.variant),
       each.reason,
       each.f1 === null ? "not measured" : each.f1.toFixed(3),
       each.f1_drop === null ? "not measured" : each.f1_drop.toFixed(3),

@@ -22,7 +22,8 @@ const page = {
   },
   /** Ask which variants there are, and tell every view. Throws `Refused`. */
   async load() {
-    page.variants = (await ask("v1/variants")).variants;
+    const { variants } = await ask("v1/variants");
+    page.variants = variants.sort((a, b) => b.bytes - a.bytes);
     views.try.listed(page.variants);
   },
 };

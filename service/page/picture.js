@@ -3,7 +3,7 @@
 import { svg } from "./dom.js";
 import { megabytes, number } from "./words.js";
 
-const EDGE = { top: 16, right: 20, bottom: 44, left: 52 };
+const EDGE = { top: 28, right: 20, bottom: 44, left: 52 };
 const DOT = 6;
 const LETTER = { width: 7.3, height: 15 }; // of a name: 12 px, all letters as wide
 // Where a name may stand: beside its point, then farther off with a line to it.
@@ -27,14 +27,14 @@ export function picture(points, { width, against, title }) {
   const up = linear(points.flatMap((each) => [each.low, each.high]), [inner.bottom, inner.top]);
   const placed = points.map((each) => ({ ...each, cx: across.at(each.x), cy: up.at(each.y), top: up.at(each.high), bottom: up.at(each.low) }));
   const behind = dominated(points);
-  const front = placed.filter((each) => !behind.has(each.name)).sort((a, b) => a.cx - b.cx);
+  const line = stairs(placed.filter((each) => !behind.has(each.name)).sort((a, b) => a.cx - b.cx));
   return svg(
     "svg",
     { class: "plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}: ${told(points, behind, isLess)}` },
     grid(across, up, inner, isLess),
-    svg("polyline", { class: "front", points: stairs(front).map((each) => each.join(",")).join(" ") }),
+    svg("polyline", { class: "front", points: line.map(({ x, y }) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ") }),
     placed.map((each) => dot(each, behind.has(each.name))),
-    names(placed, inner),
+    names(placed, line, inner),
   );
 }
 
@@ -66,28 +66,33 @@ function grid(across, up, inner, isLess) {
       svg("text", { class: "tick", x: inner.left - 6, y: up.at(each) + 4, "text-anchor": "end" }, each.toFixed(2)),
     ]),
     svg("text", { class: "axis", x: middle, y: inner.bottom + 36, "text-anchor": "middle" }, isLess ? "MB, smaller is right" : "tokens a second, one core"),
-    svg("text", { class: "axis", x: inner.left - 40, y: inner.top - 4 }, "F1"),
+    svg("text", { class: "axis", x: inner.left - 6, y: inner.top - 14, "text-anchor": "end" }, "F1"),
   ];
 }
 
 /** Each step as far as its point reaches: nothing between two points is promised. */
 function stairs(front) {
-  return front.flatMap((each, index) => (index ? [[each.cx, front[index - 1].cy], [each.cx, each.cy]] : [[each.cx, each.cy]])).map(
-    ([x, y]) => [x.toFixed(1), y.toFixed(1)],
-  );
+  const corner = (each, index) => (index ? [{ x: each.cx, y: front[index - 1].cy }] : []);
+  return front.flatMap((each, index) => [...corner(each, index), { x: each.cx, y: each.cy }]);
 }
 
-/** Names beside their points; one that finds no room is left to the table. */
-function names(placed, inner) {
-  const taken = placed.flatMap((each) => [
-    { x: each.cx - DOT, y: each.cy - DOT, width: 2 * DOT, height: 2 * DOT },
-    { x: each.cx - 2, y: each.top, width: 4, height: each.bottom - each.top },
-  ]);
+/**
+ * Names beside their points: off the line and the intervals where there is room, never on each
+ * other or on a point. One that finds no room at all is left to the table.
+ */
+function names(placed, line, inner) {
+  const taken = placed.map((each) => ({ x: each.cx - DOT, y: each.cy - DOT, width: 2 * DOT, height: 2 * DOT }));
+  const bars = placed.map((each) => ({ x: each.cx - 2, y: each.top, width: 4, height: each.bottom - each.top }));
   const bounds = { x: inner.left, y: inner.top - 8, width: inner.right + EDGE.right - inner.left, height: inner.bottom - inner.top + 8 };
+  const stretches = line.slice(1).map((each, index) => between(line[index], each));
+  const free = (spot, others) => within(spot, bounds) && !others.some((other) => overlap(spot, other));
   return placed.map((each) => {
-    const box = [...spots(each, NEAR), ...spots(each, FAR)].find(
-      (spot) => within(spot, bounds) && !taken.some((other) => overlap(spot, other)),
-    );
+    const near = spots(each, NEAR);
+    const anywhere = [...near, ...spots(each, FAR)];
+    const box =
+      near.find((spot) => free(spot, [...taken, ...bars, ...stretches])) ??
+      anywhere.find((spot) => free(spot, [...taken, ...bars])) ??
+      anywhere.find((spot) => free(spot, taken));
     if (!box) return null;
     taken.push(box);
     const middle = box.y + LETTER.height / 2;
@@ -113,6 +118,12 @@ function spots(each, distances) {
   );
 }
 
+const between = (a, b) => ({
+  x: Math.min(a.x, b.x) - 1,
+  y: Math.min(a.y, b.y) - 1,
+  width: Math.abs(a.x - b.x) + 2,
+  height: Math.abs(a.y - b.y) + 2,
+});
 const overlap = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 const within = (a, b) => a.x >= b.x && a.y >= b.y && a.x + a.width <= b.x + b.width && a.y + a.height <= b.y + b.height;
 

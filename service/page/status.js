@@ -83,8 +83,8 @@ export class Status {
         : [h("p", { class: "note" }, seconds ? `Rates and times are of the last ${duration(seconds)}, of all processes; waiting and costs of process ${status.process}.` : "Rates come with the next reading.")];
     const rows = names.map((name) => this.#row(name, status.variants[name]));
     const compared = this.#count("kadogo_request_seconds_count", { task: "compare" });
-    if (compared) rows.push(row("comparisons", "", ...this.#live({ task: "compare" }, null), "", ""));
-    return [note, table("Variants now", ["Variant", "State", "Requests/s", "", "Texts/s", "Half within", "95 % within", "Refused", "Waiting", "A run, a token"], rows)];
+    if (compared) rows.push(row("comparisons", [], ...this.#live({ task: "compare" }, null), [], []));
+    return [note, table("Variants now", ["Variant", "State", "Requests/s", "Last minute", "Texts/s", "Half within", "95 % within", "Refused", "Waiting", "Cost of a run, a token"], rows)];
   }
 
   #row(name, variant) {
@@ -92,7 +92,7 @@ export class Status {
     const waiting = this.#latest ? total(this.#latest.metrics, "kadogo_queue_depth", { variant: name }) : variant.waiting_windows;
     return row(
       h("span", { class: "name" }, name),
-      h("td", {}, state(variant.state)),
+      state(variant.state),
       ...this.#live({ variant: name }, name),
       plural(waiting, "window"),
       cost,
@@ -102,7 +102,7 @@ export class Status {
   /** Cells: requests a second, their course, texts a second, median, 95th percentile, refused. */
   #live(wanted, variant) {
     const seconds = this.#seconds;
-    if (!seconds) return ["–", "", "–", "–", "–", "–"];
+    if (!seconds) return ["–", [], "–", "–", "–", "–"];
     const { metrics: before } = this.#readings[0];
     const { metrics: now } = this.#latest;
     const rate = (name, more) => counted(before, now, name, { ...wanted, ...more }) / seconds;
@@ -169,7 +169,7 @@ function course(counts) {
     return (rise >= 0 ? rise : each.count) / ((each.at - counts[index].at) / 1000);
   });
   const most = Math.max(...rates);
-  if (rates.length < 2 || !most) return "";
+  if (rates.length < 2 || !most) return [];
   const points = rates.map((rate, index) => `${((index / (KEPT - 2)) * 72 + 2).toFixed(1)},${(20 - (rate / most) * 16).toFixed(1)}`);
   return svg("svg", { class: "course", width: 76, height: 22, viewBox: "0 0 76 22", "aria-hidden": "true" }, svg("polyline", { points: points.join(" ") }));
 }

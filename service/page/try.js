@@ -6,6 +6,7 @@ import { ask } from "./server.js";
 import { difference, f1, interval, language, megabytes, plural, tag } from "./words.js";
 
 const WORKING_MS = 200; // after which it is said that the server is being asked
+const LATER_MS = 3000; // until a server that was not ready is looked at again
 const PATHS = { ner: "v1/ner", classification: "v1/classify" };
 const by = (id) => document.getElementById(id);
 
@@ -14,8 +15,9 @@ export class Try {
   #form = by("asking");
   #text = by("text");
   #examples = {};
-  #at = {}; // language -> which of its examples was last shown
+  #at = {}; // button of the examples -> which of them was last shown
   #chosen = {}; // task -> the names of its chosen variants
+  #later = null;
   #asking = null; // of the request under way
   #asked = false; // whether anything was, so that a key given later asks again
 
@@ -48,16 +50,22 @@ export class Try {
     this.#show();
   }
 
+  /** Learns of the variants, again and again where the server is only starting, or gone. */
   async entered() {
+    clearTimeout(this.#later);
     if (this.#page.variants) return;
     try {
       await this.#page.load();
+      if (!this.#asked) fill(by("answer"));
     } catch (error) {
       this.#page.refused(error, by("answer"));
+      if ([0, 502, 503].includes(error.problem.status)) this.#later = setTimeout(() => this.entered(), LATER_MS);
     }
   }
 
-  left() {}
+  left() {
+    clearTimeout(this.#later);
+  }
 
   async again() {
     fill(by("answer"));
@@ -97,17 +105,16 @@ export class Try {
   /** A button for each language; the first example stands in the field already. */
   #exemplify() {
     const examples = this.#examples[this.#task] ?? [];
-    const groups = Object.groupBy
-      ? Object.groupBy(examples, (each) => each.note ?? each.language)
-      : examples.reduce((all, each) => ({ ...all, [each.note ?? each.language]: [...(all[each.note ?? each.language] ?? []), each] }), {});
-    const buttons = Object.entries(groups).map(([name, several]) => {
-      const title = several[0].note ? `${language(several[0].language)} with ${several[0].note}` : language(name);
+    const title = (each) => language(each.language) + (each.note ? ` with ${each.note}` : "");
+    const buttons = [...new Set(examples.map(title))].map((name) => {
+      const several = examples.filter((each) => title(each) === name);
+      const at = `${this.#task} ${name}`;
       const next = () => {
-        this.#at[name] = ((this.#at[name] ?? -1) + 1) % several.length;
-        this.#put(several[this.#at[name]]);
+        this.#at[at] = ((this.#at[at] ?? -1) + 1) % several.length;
+        this.#put(several[this.#at[at]]);
         this.#ask();
       };
-      return h("button", { type: "button", onclick: next }, title);
+      return h("button", { type: "button", onclick: next }, name);
     });
     fill(by("examples"), buttons);
     const ours = Object.values(this.#examples).flat().some((each) => each.text === this.#text.value);
@@ -123,7 +130,7 @@ export class Try {
   /** The variants of the task, to choose from, and the languages there is evidence for. */
   #offer() {
     const kin = this.#kin;
-    const chosen = (this.#chosen[this.#task] ??= farthest(kin));
+    const chosen = this.#chosen[this.#task] ?? farthest(kin);
     const boxes = kin.map((each) =>
       h(
         "label",
@@ -202,6 +209,7 @@ export class Try {
       fill(where, drawn.element);
       this.#said(drawn.summary);
       reveal(where);
+      this.entered();
     } catch (error) {
       if (asking.signal.aborted) return;
       this.#page.refused(error, where);
