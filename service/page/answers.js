@@ -1,13 +1,14 @@
 // Answers drawn: entities in their text, topics as bars, one variant or several side by side.
 
-import { bar, cell, fill, h, row, table, unseen } from "./dom.js";
+import { bar, cell, fill, h, row, table } from "./dom.js";
+import { hasKey } from "./server.js";
 import { label, marked, markedApart } from "./marks.js";
 import { difference, f1, interval, megabytes, milliseconds, percent, plural } from "./words.js";
 
 const STRANGE = 0.2; // share of a text that cannot be read, from which on it is said aloud
 
 /** {element, summary} of the answer of one variant. */
-export function answer({ text, reply, request, variants }) {
+export function answer({ text, lang, reply, request, variants }) {
   const [result] = reply.results;
   const isNer = reply.task === "ner";
   const summary = isNer
@@ -16,7 +17,7 @@ export function answer({ text, reply, request, variants }) {
   const element = h(
     "div",
     {},
-    h("section", { class: "card" }, h("h3", {}, isNer ? "Found" : "Topic"), isNer ? found(text, result) : topics(result), strange(result)),
+    h("section", { class: "card" }, h("h3", {}, isNer ? "Found" : "Topic"), isNer ? found(text, lang, result) : topics(result), strange(result)),
     h(
       "section",
       { class: "card" },
@@ -30,7 +31,7 @@ export function answer({ text, reply, request, variants }) {
 }
 
 /** {element, summary} of what several variants say. */
-export function comparison({ text, reply, request, variants }) {
+export function comparison({ text, lang, reply, request, variants }) {
   const [result] = reply.results;
   const isNer = reply.task === "ner";
   const alike = isNer ? result.disagreements.length === 0 : result.agreed;
@@ -40,7 +41,7 @@ export function comparison({ text, reply, request, variants }) {
   const element = h(
     "div",
     {},
-    h("section", { class: "card" }, h("h3", {}, "Side by side"), h("p", {}, said), isNer ? texts(text, result) : columns(result, reply.reference)),
+    h("section", { class: "card" }, h("h3", {}, "Side by side"), h("p", {}, said), isNer ? texts(text, lang, result) : columns(result, reply.reference)),
     isNer && !alike && h("section", { class: "card" }, h("h3", {}, "Disagreements"), disagreements(text, result)),
     h("section", { class: "card" }, h("h3", {}, "Variants"), sides(reply, variants), strange(Object.values(result.answers)[0])),
     asked(request),
@@ -48,11 +49,11 @@ export function comparison({ text, reply, request, variants }) {
   return { element, summary: said };
 }
 
-function found(text, result) {
+function found(text, lang, result) {
   const { entities } = result;
-  if (!entities.length) return [marked(text, []), h("p", { class: "note" }, "No names or dates were found.")];
+  if (!entities.length) return [marked(text, [], lang), h("p", { class: "note" }, "No names or dates were found.")];
   const rows = entities.map((each) => row(h("bdi", {}, each.text), label(each.label), score(each.score)));
-  return [marked(text, entities), table("Entities", ["Entity", "Kind", "Score"], rows)];
+  return [marked(text, entities, lang), table("Entities", ["Entity", "Kind", "Score"], rows)];
 }
 
 const name = (variant) => h("span", { class: "name" }, variant);
@@ -65,9 +66,9 @@ function topics(result) {
 }
 
 /** A text for each variant, with its own marks. */
-function texts(text, result) {
+function texts(text, lang, result) {
   const sides = Object.keys(result.answers).map((name) =>
-    h("div", { class: "side" }, h("h4", { class: "name" }, name), markedApart(text, result, name)),
+    h("div", { class: "side" }, h("h4", { class: "name" }, name), markedApart(text, result, name, lang)),
   );
   return h("div", { class: "sides" }, sides);
 }
@@ -119,7 +120,7 @@ function sides(reply, variants) {
     const variant = variants.find((one) => one.name === each.variant);
     const isReference = each.variant === reply.reference;
     const { agreement, timing_ms: timing } = each;
-    const told = isReference ? "what the others are compared with" : agreeing(agreement, reply.task);
+    const told = isReference ? "the reference" : agreeing(agreement, reply.task);
     return row(
       name(each.variant),
       told,
@@ -183,8 +184,9 @@ function strange(result) {
 function asked({ path, body }) {
   const address = new URL(path, document.baseURI).href;
   const json = JSON.stringify(body).replaceAll("'", String.raw`'\''`);
-  const command = `curl ${address} -H 'content-type: application/json' -d '${json}'`;
-  const copy = h("button", { type: "button" }, "Copy");
+  const bearing = hasKey() ? ' -H "authorization: Bearer $KADOGO_KEY"' : "";
+  const command = `curl ${address} -H 'content-type: application/json'${bearing} -d '${json}'`;
+  const copy = h("button", { type: "button" }, "Copy the command");
   copy.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(command);
@@ -193,5 +195,5 @@ function asked({ path, body }) {
       fill(copy, "Mark it to copy it"); // not every page may: over plain HTTP none
     }
   });
-  return h("details", { class: "card" }, h("summary", {}, "The request"), h("pre", { tabindex: "0" }, h("code", { translate: "no" }, command)), h("p", {}, copy, unseen(" the command")));
+  return h("details", { class: "card" }, h("summary", {}, "The request"), h("pre", { tabindex: "0" }, h("code", { translate: "no" }, command)), copy);
 }

@@ -6,7 +6,8 @@ import { megabytes, milliseconds } from "./words.js";
 
 export function explained(problem) {
   const fields = (problem.errors ?? []).map((each) => h("li", {}, h("code", {}, each.pointer || "/"), ` ${each.detail}`));
-  const detail = fields.length ? h("ul", {}, fields) : problem.detail && h("p", {}, `${sentence(problem.detail)}`);
+  if (problem.status === 401) problem = { ...problem, title: "A key is needed", detail: "" };
+  const detail = fields.length ? h("ul", {}, fields) : problem.detail && h("p", {}, sentence(problem.detail));
   return h(
     "div",
     { class: "problem", role: "alert" },

@@ -36,28 +36,27 @@ export const mark = (entity, text) =>
 export const label = (name) => h("span", { class: `label kind-${kind(name)}` }, name);
 
 /** The text with its entities marked. */
-export const marked = (text, entities) =>
-  paragraph(pieces(text, entities).map((each) => (each.span ? mark(each.span, each.text) : each.text)));
+export const marked = (text, entities, lang) => paragraph(lang, inside(pieces(text, entities)));
 
 /**
  * The text as one of several variants reads it: where they disagree, numbered as the list of
  * disagreements is.
  */
-export function markedApart(text, comparison, name) {
+export function markedApart(text, comparison, name, lang) {
   const agreed = comparison.agreed.map((entity) => ({ ...entity, entity }));
   const apart = comparison.disagreements.map((each, index) => ({ ...each, number: index + 1 }));
   return paragraph(
+    lang,
     pieces(text, [...agreed, ...apart]).map(({ text: part, span }) => {
       if (!span) return part;
       if (span.entity) return mark(span.entity, part);
       const own = span.said[name];
-      const inside = pieces(text, own, span.start, span.end).map((each) =>
-        each.span ? mark(each.span, each.text) : each.text,
-      );
-      const number = h("sup", {}, unseen("disagreement "), String(span.number), own.length ? null : unseen(", nothing found"));
-      return h("span", { class: "apart" }, inside, number);
+      const number = h("sup", {}, unseen(" disagreement "), String(span.number), own.length ? null : unseen(", nothing found"));
+      return h("span", { class: "apart" }, inside(pieces(text, own, span.start, span.end)), number);
     }),
   );
 }
 
-const paragraph = (children) => h("p", { class: "marked", dir: "auto" }, children);
+const inside = (found) => found.map((each) => (each.span ? mark(each.span, each.text) : each.text));
+
+const paragraph = (lang, children) => h("p", { class: "marked", dir: "auto", lang }, children);

@@ -8,6 +8,7 @@ import { Status } from "./status.js";
 import { Try } from "./try.js";
 
 const VIEWS = ["try", "catalog", "status"];
+const KEPT = "It is kept in this page’s memory alone: gone when the page is closed or loaded again.";
 const by = (id) => document.getElementById(id);
 
 const page = {
@@ -51,15 +52,20 @@ function show() {
 
 function askForKey(focused) {
   by("key").hidden = false;
-  by("key-wrong").textContent = hasKey() && focused ? "The server does not take this key." : "";
-  if (focused) by("key-value").focus();
+  if (!focused) return;
+  by("key-wrong").textContent = hasKey() ? "The server does not take this key." : "";
+  by("key-note").textContent = `This server asks for a key. ${KEPT}`;
+  by("key-value").focus();
 }
 
 by("key").addEventListener("submit", (event) => {
   event.preventDefault();
   const taken = useKey(by("key-value").value.trim());
   by("key-wrong").textContent = taken ? "" : "A key has letters, figures and signs of ASCII, and no space.";
-  if (taken) views[shown()].again();
+  if (!taken) return;
+  by("key-value").value = "";
+  by("key-note").textContent = hasKey() ? `A key is in use; another one replaces it. ${KEPT}` : "No key is in use.";
+  views[shown()].again();
 });
 // As a link it would become the address, and the address says which view is seen.
 document.querySelector(".skip").addEventListener("click", (event) => {

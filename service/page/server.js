@@ -77,9 +77,9 @@ export function advice(problem) {
   const soon = wait ? `Ask again in ${(wait / 1000).toFixed(wait < 10_000 ? 1 : 0)} s.` : "Ask again in a moment.";
   switch (problem.status) {
     case 0:
-      return "Is it running, and is there a way to it? Ask again once it is back; what you wrote stays here.";
+      return "Is it running, and is there a way to it? What you wrote stays here.";
     case 401:
-      return hasKey() ? "Check the key above." : "Give a key above, then ask again.";
+      return hasKey() ? "Check the key." : "Give it above: whoever runs the server has one for you.";
     case 403:
       return "Ask whoever runs the server for a key that may.";
     case 404:

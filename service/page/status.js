@@ -171,5 +171,5 @@ function course(counts) {
   const most = Math.max(...rates);
   if (rates.length < 2 || !most) return [];
   const points = rates.map((rate, index) => `${((index / (KEPT - 2)) * 72 + 2).toFixed(1)},${(20 - (rate / most) * 16).toFixed(1)}`);
-  return svg("svg", { class: "course", width: 76, height: 22, viewBox: "0 0 76 22", "aria-hidden": "true" }, svg("polyline", { points: points.join(" ") }));
+  return svg("svg", { class: "course", width: 76, height: 20, viewBox: "0 1 76 20", "aria-hidden": "true" }, svg("polyline", { points: points.join(" ") }));
 }

@@ -43,7 +43,7 @@ export class Try {
     ask("page/examples.json").then(
       (examples) => {
         this.#examples = examples;
-        this.#retask();
+        this.#exemplify();
       },
       () => {}, // there is a field for a text of one's own
     );
@@ -204,7 +204,7 @@ export class Try {
     const working = setTimeout(() => this.#working(true), WORKING_MS);
     try {
       const reply = await ask(request.path, { body: request.body, signal: asking.signal });
-      const told = { text: request.body.inputs, reply, request, variants: this.#kin };
+      const told = { text: request.body.inputs, lang: this.#text.lang || null, reply, request, variants: this.#kin };
       const drawn = request.path === "v1/compare" ? comparison(told) : answer(told);
       fill(where, drawn.element);
       this.#said(drawn.summary);
