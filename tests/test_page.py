@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 import yaml
 from bentoml._internal.bento.build_config import BentoPathSpec
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -288,7 +290,7 @@ def test_variants_are_shown_side_by_side_and_their_disagreements_numbered(tab: T
     assert first[2].startswith("LOC Kano") and first[3].startswith("ORG Kano")
     assert second[3] == "nothing"
     [base, tiny] = tab.rows("The variants compared")
-    assert tiny[1].startswith("40\u00a0%: 1 alike, 2 left out, 1 added")
+    assert tiny[1].startswith("40\u00a0%: 2 left out, 1 added")
     assert base[-1] == "the baseline" and tiny[-1] == "−0.100 [−0.105,\u00a0−0.095]"
 
 
@@ -427,6 +429,91 @@ def test_the_status_tells_who_is_out_of_service_and_what_is_done(tab: Tab, serve
 def tab_rows(tab: Tab, caption: str) -> list[list[str]]:
     tab.page.get_by_role("group", name=caption, exact=True).wait_for()
     return tab.rows(caption)
+
+
+def test_metrics_are_read_as_prometheus_reads_them(tab: Tab, server: Server) -> None:
+    text = httpx.get(f"{server.url}/metrics").text
+    text += '# TYPE odd gauge\nodd{a="x\\"y\\\\n\\n,}",b=""} 1e-3\nodd{a="2",b="é"} +Inf\n'
+    theirs = [
+        [sample.name, sample.labels, sample.value]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    read = """async text => {
+        const { parse } = await import("./page/metrics.js");
+        return [...parse(text)].flatMap(([name, all]) => all.map((s) => [name, s.labels, s.value]));
+    }"""
+    ours = tab.page.evaluate(read, text)
+    assert len(theirs) > 100
+    assert sorted(ours, key=repr) == sorted(theirs, key=repr)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "q", "expected"),
+    [
+        ([0, 0, 0], [10, 20, 20], 0.5, 1.0),
+        ([0, 0, 0], [10, 20, 20], 0.75, 1.5),
+        ([10, 20, 20], [10, 30, 30], 0.5, 1.5),  # only what came since
+        ([0, 0, 0], [0, 0, 8], 0.5, 2.0),  # at least the last bound
+        ([10, 20, 20], [4, 4, 4], 0.5, 0.5),  # the server began anew
+        ([3, 3, 3], [3, 3, 3], 0.5, None),
+    ],
+)
+def test_a_quantile_is_of_what_was_counted_between_two_readings(
+    tab: Tab, before: list[int], now: list[int], q: float, expected: float | None
+) -> None:
+    def told(counts: list[int]) -> str:
+        bounds = zip(("1.0", "2.0", "+Inf"), counts, strict=True)
+        return "".join(f't_bucket{{v="a",le="{le}"}} {count}\n' for le, count in bounds)
+
+    reckon = """async ([before, now, q]) => {
+        const { parse, quantile } = await import("./page/metrics.js");
+        return quantile(parse(before), parse(now), "t", { v: "a" }, q);
+    }"""
+    assert tab.page.evaluate(reckon, [told(before), told(now), q]) == expected
+
+
+@pytest.mark.parametrize("width", [320, 1200])
+def test_names_in_a_picture_never_overlap_however_many_there_are(tab: Tab, width: int) -> None:
+    chance = random.Random(width)
+    points = [
+        {"name": f"variant-{at}", "x": 10 ** chance.uniform(3, 5), "y": y, "low": y - d, "high": y}
+        for at in range(40)
+        for y, d in [(chance.uniform(0.6, 0.9), 0.02)]
+    ]
+    draw = """async ([points, width]) => {
+        const { picture } = await import("./page/picture.js");
+        const drawn = picture(points, { width, against: "speed", title: "many" });
+        document.querySelector("#answer").replaceChildren(drawn);
+        return [...drawn.querySelectorAll(".point, circle")].map((each) => {
+            const { x, y, width, height } = each.getBBox();
+            return [each.tagName, x, y, x + width, y + height];
+        });
+    }"""
+    boxes = tab.page.evaluate(draw, [points, width])
+    names = [box[1:] for box in boxes if box[0] == "text"]
+    dots = [box[1:] for box in boxes if box[0] == "circle"]
+    assert len(dots) == 40 and len(names) > 4
+    for at, name in enumerate(names):
+        assert name[0] >= 0 and name[2] <= width
+        assert not any(overlap(name, other) for other in [*names[at + 1 :], *dots])
+
+
+def test_a_text_is_cut_without_loss_whatever_the_spans_are(tab: Tab) -> None:
+    cut = """async () => {
+        const { pieces } = await import("./page/marks.js");
+        const spans = [[3, 5], [0, 2], [4, 9], [1, 1], [8, 99], [9, 11]];
+        const told = spans.map(([start, end]) => ({ start, end }));
+        const found = pieces("ab cd 🦁 ef", told);
+        return found.map((each) => [each.text, Boolean(each.span)]);
+    }"""
+    assert tab.page.evaluate(cut) == [
+        ["ab", True],
+        [" ", False],
+        ["cd", True],
+        [" 🦁 ", False],
+        ["ef", True],
+    ]
 
 
 def test_nothing_is_polled_that_is_not_seen(tab: Tab) -> None:

@@ -83,7 +83,7 @@ function disagreements(text, result) {
       ...names.map((name) => {
         const said = each.said[name];
         if (!said.length) return h("span", { class: "note" }, "nothing");
-        return said.map((one) => h("div", {}, label(one.label), " ", h("bdi", {}, one.text), h("span", { class: "note" }, ` ${one.score.toFixed(2)}`)));
+        return said.map((one) => h("div", {}, label(one.label), " ", h("bdi", {}, one.text), h("span", { class: "note" }, `\u00a0${one.score.toFixed(2)}`)));
       }),
     ),
   );
@@ -141,7 +141,7 @@ function sides(reply, variants) {
 
 function agreeing({ share, both, reference, variant }, task) {
   if (task !== "ner") return both ? "the same topic" : "another topic";
-  return `${percent(share)}: ${both} alike, ${reference} left out, ${variant} added`;
+  return reference + variant ? `${percent(share)}: ${reference} left out, ${variant} added` : "all alike";
 }
 
 function lessThanBaseline(variant) {

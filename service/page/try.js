@@ -2,7 +2,7 @@
 
 import { answer, comparison } from "./answers.js";
 import { fill, h } from "./dom.js";
-import { ask } from "./server.js";
+import { ask, Refused } from "./server.js";
 import { difference, f1, interval, language, megabytes, plural, tag } from "./words.js";
 
 const WORKING_MS = 200; // after which it is said that the server is being asked
@@ -58,7 +58,8 @@ export class Try {
       await this.#page.load();
       if (!this.#asked) fill(by("answer"));
     } catch (error) {
-      this.#page.refused(error, by("answer"));
+      // What was asked meanwhile has an answer of its own.
+      if (!this.#asked || !(error instanceof Refused)) this.#page.refused(error, by("answer"));
       if ([0, 502, 503].includes(error.problem.status)) this.#later = setTimeout(() => this.entered(), LATER_MS);
     }
   }
