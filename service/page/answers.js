@@ -104,7 +104,7 @@ function columns(result, reference) {
         const own = scores[name].get(each);
         const isTop = result.top[name] === each;
         if (own === undefined) return "–";
-        return cell({ class: isTop ? "top-of" : null }, score(own), isTop ? [" ", h("span", { class: "badge" }, "best")] : []);
+        return cell({ class: isTop ? "beside top-of" : "beside" }, score(own), isTop ? [" ", h("span", { class: "badge" }, "best")] : []);
       }),
     ),
   );
