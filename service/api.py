@@ -14,7 +14,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
@@ -29,6 +29,7 @@ from service.edge import Caller, Post, answer_headers
 from service.inference_protocol import InferenceProtocol
 from service.lane import Answered, Lane
 from service.lanes import Lanes
+from service.page import Page
 from service.policy import Decision
 from service.problems import Outcome, as_response, page, problem, problem_of, request_id_of
 from service.route import Asked
@@ -64,6 +65,7 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
             *answers.others(),
             *Admin(answers.changes, body_s=answers.body_s).routes(),
             *Pages(answers.lanes).routes(),
+            *Page().routes(),
         ],
         exception_handlers={HTTPException: problem, KadogoError: problem, Exception: problem},
         lifespan=lifespan,
@@ -217,7 +219,6 @@ class Pages:
             Route("/openapi.json", self._openapi_json),
             Route("/docs", self._docs),
             Mount("/docs/assets", StaticFiles(directory=openapi.assets(), check_dir=False)),
-            Route("/", self._root),
         ]
 
     def _variants(self, _: Request) -> object:
@@ -249,6 +250,3 @@ class Pages:
 
     async def _docs(self, _: Request) -> Response:
         return HTMLResponse(openapi.PAGE)
-
-    async def _root(self, _: Request) -> Response:
-        return RedirectResponse("docs")

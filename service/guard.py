@@ -22,9 +22,10 @@ from service.rate import Rate, Standing
 from service.shared import Row, Rows, of_this_server
 
 # For everybody: probes, which carry no keys; metrics, which are counts and names of variants, and
-# which a proxy keeps from the outside; how the API is used, as the repository tells anyway.
+# which a proxy keeps from the outside; how the API is used, as the repository tells anyway; and the
+# page, which has nothing to show until it asks.
 OPEN = frozenset({"/", "/docs", "/healthz", "/livez", "/metrics", "/openapi.json", "/readyz"})
-OPEN_BELOW = ("/docs/", "/v2/health/")
+OPEN_BELOW = ("/docs/", "/page/", "/v2/health/")
 # What changes the server, and every method that is there to change something.
 ADMIN_BELOW = ("/v1/routes", "/v1/generations", "/v1/check", "/v2/repository/models")
 ADMIN_METHODS = frozenset({"DELETE", "PATCH", "PUT"})

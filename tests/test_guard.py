@@ -84,12 +84,14 @@ def test_every_path_needs_a_key_but_those_that_are_open_on_purpose() -> None:
     anyone -= {"/v2/health/live", "/v2/health/ready"}
     assert anyone == {"/livez", "/healthz", "/readyz", "/metrics"}
     assert OPEN - anyone == {"/", "/docs", "/openapi.json"}
+    assert scope_of("GET", "/page/page.js") is None
 
 
 @pytest.mark.parametrize(
     "path",
     [
         *("/v1/nowhere", "/livez/", "//livez", "/livez/..", "/METRICS", "/metrics/x", "/v1/ner/"),
+        *("/page", "/pages/x", "/page.js", "/index.html"),
         *("/docs.json", "/docsx", "/v2", "/v2/health", "/v2/models/ner-int8/ready", "", "*", "//"),
     ],
 )

@@ -35,7 +35,16 @@ from tests.tiny import write_variant
 JSON_TYPE = {"content-type": "application/json"}
 DESCRIBED = sorted(json.loads(openapi.document())["paths"])
 NATIVE = ["/ner", "/classify", "/schema.json", "/docs.json"]
-ANYBODYS = ["/livez", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/"]
+ANYBODYS = [
+    "/livez",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/",
+    "/page/page.js",
+]
 ANSWERING = {"/v1/ner", "/v1/classify", "/ner", "/classify"}
 BURST = 50
 
@@ -312,6 +321,9 @@ def test_elsewhere_nothing_is_unpacked(server: Server, keyring: Keyring) -> None
         "/docs/assets/%2e%2e/%2e%2e/http_app.py",
         "/docs/assets//etc/passwd",
         "/docs/assets/",
+        "/page/..%2fpage.py",
+        "/page/../../service/page.py",
+        "/page/%2e%2e/page.py",
         "/models/..%2f..%2fetc%2fpasswd",
     ],
 )
