@@ -34,7 +34,7 @@ from service import bound, metrics, native, routes
 from service.api import Answers, build
 from service.edge import BoundedBody
 from service.guard import Guard
-from service.keys import Keys
+from service.keys import KeyChanges, Keys
 from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
@@ -159,9 +159,13 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
     return settings, keys
 
 
-def layers_of(settings: Settings, keys: Keys | None) -> list[Layer]:
+def layers_of(
+    settings: Settings, keys: Keys | None, changes: Callable[[], KeyChanges]
+) -> list[Layer]:
     """
     What stands before every path, the first outermost: nothing, unless it is asked for.
+
+    changes  of the keys, while the server serves
 
     A browser asks whether it may, without a key, before it sends one: so origins come first.
     """
@@ -169,7 +173,7 @@ def layers_of(settings: Settings, keys: Keys | None) -> list[Layer]:
     if settings.cors_origins:
         layers.append((CORSMiddleware, {**CORS, "allow_origins": settings.cors_origins}))
     if keys is not None:
-        layers.append((Guard, {"keys": keys}))
+        layers.append((Guard, {"keys": keys, "changes": changes}))
     return layers
 
 
@@ -196,9 +200,9 @@ count_apart()
 watch_closely()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
-layers = layers_of(settings, keys)
 lanes = Lanes(settings)
-answers = Answers(lanes, settings)
+layers = layers_of(settings, keys, lambda: lanes.key_changes)
+answers = Answers(lanes, settings, keys)
 ours = build(answers)
 options = service_options(ours, fast=settings.fast_path, layers=layers)
 

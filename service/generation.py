@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from models.spec import Value
+from service.keys import UNCHANGED, KeyChanges
 
 # Generations that are kept to go back to.
 KEPT = 100
@@ -47,6 +48,7 @@ class Content(Value, frozen=True, kw_only=True):
     loads     of variants that were loaded after the start, by name
     verdicts  of trials that ended, by the name of the route
     checks    how often every variant was to prove itself again
+    keys      which were revoked, and what others may send
     """
 
     routes: str | None = None
@@ -55,6 +57,12 @@ class Content(Value, frozen=True, kw_only=True):
     loads: dict[str, Load] = msgspec.field(default_factory=dict)
     verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
     checks: int = 0
+    keys: KeyChanges = UNCHANGED
+
+    def restored(self, now: Content) -> Content:
+        """As it was, save that what was revoked since stays so: going back lets nobody in again."""
+        keys = msgspec.structs.replace(self.keys, revoked=now.keys.revoked)
+        return msgspec.structs.replace(self, keys=keys)
 
 
 class Generation(Value, frozen=True, kw_only=True):
