@@ -150,9 +150,14 @@ class Generations:
             return before, after
 
     def take(self, number: int, error: str | None = None) -> None:
-        """This process took over that generation, or could not."""
+        """
+        This process took over that generation, or could not.
+
+        It is of the living alone and need not outlast them; and whoever waits here for a busy disk
+        waits on the event loop.
+        """
         file = self._workers / f"{os.getpid()}.json"
-        _write(file, msgspec.json.encode(Taken(number=number, error=error)))
+        _write(file, msgspec.json.encode(Taken(number=number, error=error)), lasting=False)
 
     def leave(self) -> None:
         """This process takes no more."""
@@ -184,13 +189,14 @@ class Generations:
             yield
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Whole or not at all, also where the power goes."""
+def _write(file: Path, content: bytes, *, lasting: bool = True) -> None:
+    """Whole or not at all; where it must be `lasting`, also where the power goes."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     with draft.open("wb") as opened:
         opened.write(content)
         opened.flush()
-        os.fsync(opened.fileno())
+        if lasting:
+            os.fsync(opened.fileno())
     os.replace(draft, file)
 
 
