@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import bentoml
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -53,6 +54,10 @@ SWITCH_S = 0.0005
 # Between two looks at whether a worker has died.
 WATCH_S = 2
 
+# How long an idle connection of a caller is kept, in seconds. uvicorn's five are as many as some
+# callers' pools keep theirs, and fewer than others' do: one that is closed just as a request is on
+# its way resets it, and no caller may send a POST again of himself.
+KEEP_S = 75
 # An ASGI middleware and its options.
 Layer = tuple[Callable[..., ASGIApp], dict[str, Any]]
 
@@ -232,6 +237,7 @@ class Kadogo:
         logger.setLevel(logging.INFO)
         sys.setswitchinterval(SWITCH_S)
         metrics.forget_the_dead()
+        keep_connections()
         unready_before_exit(lanes, settings.drain_s)
         lanes.start()
         if lanes.others_serve:
@@ -265,6 +271,16 @@ made.add_asgi_middleware(
 )
 if not options:
     made.mount_asgi_app(ours, path="/")
+
+
+def keep_connections() -> None:
+    """Idle ones for longer than callers' pools do, unless --timeout-keep-alive says otherwise."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    config: Any = getattr(
+        server, "config", None
+    )  # uvicorn's; its connections read it as they begin
+    if getattr(config, "timeout_keep_alive", None) == uvicorn.Config("").timeout_keep_alive:
+        config.timeout_keep_alive = KEEP_S
 
 
 def unready_before_exit(lanes: Lanes, drain_s: float) -> None:
