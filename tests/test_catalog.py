@@ -179,7 +179,8 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(ner):
         (
             lambda f: write_manifest(f, format="kadogo-variant/0", old=1),
             "^variant.json is kadogo-variant/0, older than the kadogo-variant/1 that this "
-            "code reads; make it again: python -m build ner-tiny --data DIR, or python -m build import$",
+            "code reads; make it again: python -m build ner-tiny --data DIR, "
+            "or python -m build import$",
         ),
         (
             lambda f: write_manifest(f, format="safetensors\n"),
