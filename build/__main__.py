@@ -364,7 +364,7 @@ def _evaluate(words: Sequence[str]) -> int:
     parser.add_argument("--catalog", type=Path, default=ZOO)
     told = "write nothing: score again, fail where a figure leaves the interval in the manifest"
     parser.add_argument("--check", action="store_true", help=told)
-    parser.add_argument("--url", help="with --check: ask this server, e.g. http://127.0.0.1:3000")
+    parser.add_argument("--url", help="with --check: ask this server, KADOGO_KEY its key")
     args = parser.parse_args(words)
     if args.check:
         return _check(args)

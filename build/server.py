@@ -7,6 +7,7 @@ HTTP only: what `service/` promises in docs/api.md is all that is known of it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -22,17 +23,22 @@ RESULTS: dict[Task, Any] = {
     Task.NER: list[NerAnswer],
     Task.CLASSIFICATION: list[ClassificationAnswer],
 }
+# Of the environment: the key, where the server asks for one. Never an argument: those are listed.
+KEY = "KADOGO_KEY"
 # Texts in one request: whole articles have hundreds of windows among them.
 TEXTS = 16
 PATIENCE_S = 120
 
 
 class Server:
-    """One variant of the server at `url`."""
+    """One variant of the server at `url`. Raises BuildError for a key that cannot be one."""
 
     def __init__(self, url: str, variant: Variant) -> None:
         self._url = url.rstrip("/") + PATHS[variant.task]
         self._variant = variant
+        self._key = os.environ.get(KEY, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise BuildError(f"{KEY} is not a key: those are of letters, digits, - and _")
         # A proxy set for the internet would be asked for 127.0.0.1 too.
         self._open = build_opener(ProxyHandler({})).open
 
@@ -47,10 +53,17 @@ class Server:
     def _ask(self, texts: Sequence[str]) -> list[Answer]:
         body = json.dumps({"inputs": texts, "variant": self._variant.name}).encode()
         request = Request(self._url, body, {"Content-Type": "application/json"})
+        if self._key:  # for this server alone, wherever it may send us
+            request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             with self._open(request, timeout=PATIENCE_S) as reply:
                 said = json.load(reply)
         except HTTPError as error:
+            if error.code in (401, 403):
+                raise BuildError(
+                    f"{self._url} answers {error.code}: set {KEY} to one of the server's keys "
+                    "that has the scope infer"
+                ) from None
             detail = json.loads(error.read()).get("detail", error.reason)
             raise BuildError(f"{self._url} answers {error.code}: {detail}") from error
         except URLError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,7 @@ def read(folder: Path) -> Variant:
         content = (folder / MANIFEST).read_bytes()
         written = msgspec.json.decode(content, type=_Format).format
         if written != FORMAT:
-            raise BrokenVariant(f"{MANIFEST} is {written}, this code reads {FORMAT}")
+            raise BrokenVariant(_of_another_format(written, folder.name))
         variant = msgspec.json.decode(content, type=Variant)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BrokenVariant(f"{MANIFEST} cannot be read: {error}") from error
@@ -156,7 +157,22 @@ def golden(pipeline: Pipeline, texts: Iterable[tuple[str, str]]) -> tuple[Golden
 
 
 class _Format(msgspec.Struct):
-    format: str = "no format"
+    format: str = ""
+
+
+def _of_another_format(written: str, name: str) -> str:
+    """What to do with such a manifest. There was one format so far: nothing to upgrade from."""
+    again = f"make it again: python -m build {name} --data DIR, or python -m build import"
+    family, _, number = FORMAT.rpartition("/")
+    found = re.fullmatch(rf"{re.escape(family)}/([0-9]{{1,9}})", written)
+    if found is None:
+        return f"{MANIFEST} has none of our formats, this code reads {FORMAT}; {again}"
+    if int(found[1]) > int(number):
+        return (
+            f"{MANIFEST} is {found[0]}, newer than the {FORMAT} that this code reads: "
+            f"update Kadogo, or {again}"
+        )
+    return f"{MANIFEST} is {found[0]}, older than the {FORMAT} that this code reads; {again}"
 
 
 def _check_files(variant: Variant, folder: Path) -> None:

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from models.errors import Forbidden, InvalidRequest, MalformedRequest
-from service.bodies import JSON, in_time, read_body
+from service.bodies import JSON, check_content, in_time, read_body
 from service.changes import Changes
 from service.edge import KEY
 from service.generation import Generation
 from service.problems import Outcome, as_response, request_id_of
-from service.schemas import Changed, History, RoutesNow
+from service.schemas import Changed, History, KeyNow, KeysNow, RoutesNow, read_limit
 
 # Far more than anyone writes by hand.
 MAX_ROUTES = 1 << 20
@@ -43,13 +43,16 @@ class Admin:
             ("POST", "/v1/variants/{name}/load", self._load),
             ("POST", "/v1/variants/{name}/unload", self._unload),
             ("POST", "/v1/check", self._check),
+            ("GET", "/v1/keys", self._keys),
+            ("PUT", "/v1/keys/{name}", self._limit),
+            ("DELETE", "/v1/keys/{name}", self._revoke),
         ]
         return [Route(path, self._json(answer), methods=[method]) for method, path, answer in paths]
 
     def _json(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def answered(request: Request) -> Response:
             who()
-            if request.method == "POST" and await self._body(request):
+            if request.method in ("POST", "DELETE") and await self._body(request):
                 raise InvalidRequest("this takes no body: what it does is in its path")
             body = msgspec.json.encode(await answer(request))
             outcome = Outcome(200, body, [(b"content-type", JSON)])
@@ -86,6 +89,27 @@ class Admin:
 
     async def _check(self, _: Request) -> object:
         return _changed(await self._changes.check(who=who()))
+
+    async def _keys(self, _: Request) -> object:
+        number = self._changes.current().number
+        return KeysNow(
+            generation=number,
+            keys=[
+                KeyNow(name=key.name, scopes=key.scopes, rate=key.rate, revoked=revoked)
+                for key, revoked in self._changes.every_key()
+            ],
+        )
+
+    async def _limit(self, request: Request) -> object:
+        check_content(request.scope["headers"], MAX_ROUTES)
+        rate = read_limit(await self._body(request)).rate
+        return _changed(await self._changes.limit(request.path_params["name"], rate, who=who()))
+
+    async def _revoke(self, request: Request) -> object:
+        if request.url.query not in ("", "sure=true", "sure=false"):
+            raise InvalidRequest("?sure=true is all that can be said here")
+        name, sure = request.path_params["name"], request.url.query == "sure=true"
+        return _changed(await self._changes.revoke(name, sure=sure, who=who()))
 
 
 def who() -> str:

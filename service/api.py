@@ -27,6 +27,7 @@ from service.bodies import JSON
 from service.changes import Changes
 from service.edge import Caller, Post, answer_headers
 from service.inference_protocol import InferenceProtocol
+from service.keys import Keys
 from service.lane import Answered, Lane
 from service.lanes import Lanes
 from service.page import Page
@@ -73,11 +74,15 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
 
 
 class Answers:
-    """From what was asked to what is replied; HTTP and BentoML's client share it."""
+    """
+    From what was asked to what is replied; HTTP and BentoML's client share it.
 
-    def __init__(self, lanes: Lanes, settings: Settings) -> None:
+    keys  of the file that guards the server, where there is one
+    """
+
+    def __init__(self, lanes: Lanes, settings: Settings, keys: Keys | None = None) -> None:
         self.lanes = lanes
-        self.changes = Changes(lanes)
+        self.changes = Changes(lanes, keys or Keys())
         self.shadows = Shadows(self.changes.judge)
         self.deadline_s = settings.deadline_ms / 1000
         self.body_s = settings.body_s

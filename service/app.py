@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import bentoml
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -34,7 +35,7 @@ from service import bound, logs, metrics, native, routes, tracing
 from service.api import Answers, build
 from service.edge import BoundedBody
 from service.guard import Guard
-from service.keys import Keys
+from service.keys import KeyChanges, Keys
 from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
@@ -54,6 +55,10 @@ SWITCH_S = 0.0005
 # Between two looks at whether a worker has died.
 WATCH_S = 2
 
+# How long an idle connection of a caller is kept, in seconds. uvicorn's five are as many as some
+# callers' pools keep theirs, and fewer than others' do: one that is closed just as a request is on
+# its way resets it, and no caller may send a POST again of himself.
+KEEP_S = 75
 # An ASGI middleware and its options.
 Layer = tuple[Callable[..., ASGIApp], dict[str, Any]]
 
@@ -162,9 +167,13 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
     return settings, keys
 
 
-def layers_of(settings: Settings, keys: Keys | None) -> list[Layer]:
+def layers_of(
+    settings: Settings, keys: Keys | None, changes: Callable[[], KeyChanges]
+) -> list[Layer]:
     """
     What stands before every path, the first outermost.
+
+    changes  of the keys, while the server serves
 
     A browser asks whether it may, without a key, before it sends one: so origins come before keys.
     """
@@ -172,7 +181,7 @@ def layers_of(settings: Settings, keys: Keys | None) -> list[Layer]:
     if settings.cors_origins:
         layers.append((CORSMiddleware, {**CORS, "allow_origins": settings.cors_origins}))
     if keys is not None:
-        layers.append((Guard, {"keys": keys}))
+        layers.append((Guard, {"keys": keys, "changes": changes}))
     return layers
 
 
@@ -200,9 +209,9 @@ watch_closely()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
 logs.begin(settings.log)
-layers = layers_of(settings, keys)
 lanes = Lanes(settings)
-answers = Answers(lanes, settings)
+layers = layers_of(settings, keys, lambda: lanes.key_changes)
+answers = Answers(lanes, settings, keys)
 ours = build(answers)
 options = service_options(ours, fast=settings.fast_path, layers=layers)
 
@@ -232,6 +241,7 @@ class Kadogo:
         logger.setLevel(logging.INFO)
         sys.setswitchinterval(SWITCH_S)
         metrics.begin()
+        keep_connections()
         if settings.traces:
             tracing.begin(settings.traces, settings.traces_share)
         unready_before_exit(lanes, settings.drain_s)
@@ -269,6 +279,16 @@ made.add_asgi_middleware(
 )
 if not options:
     made.mount_asgi_app(ours, path="/")
+
+
+def keep_connections() -> None:
+    """Idle ones for longer than callers' pools do, unless --timeout-keep-alive says otherwise."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    config: Any = getattr(
+        server, "config", None
+    )  # uvicorn's; its connections read it as they begin
+    if getattr(config, "timeout_keep_alive", None) == uvicorn.Config("").timeout_keep_alive:
+        config.timeout_keep_alive = KEEP_S
 
 
 def unready_before_exit(lanes: Lanes, drain_s: float) -> None:

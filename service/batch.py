@@ -31,6 +31,8 @@ GUESS_S = 1e-4
 # order of arrival, and a machine at three times its capacity stumbles: of what it accepted 85 % was
 # in time with 1.25, 98.5 % with 2, 99.7 % with 2.5. Goodput is the same.
 MARGIN = 2.5
+# The part of a queue that is for keys with less of it than an equal share would be.
+RESERVE = 1 / 8
 # Dead items that may lie among the living before the queue is swept.
 SWEPT = 1024
 
@@ -169,7 +171,7 @@ class Job(Generic[Item, Result]):
 class _Waiting:
     """One item; the order of two is that of their turns."""
 
-    __slots__ = ("cost_s", "flow", "item", "job", "place", "tokens", "turn")
+    __slots__ = ("cost_s", "flow", "item", "job", "key", "place", "tokens", "turn")
 
     def __init__(
         self,
@@ -178,6 +180,7 @@ class _Waiting:
         item: Any,
         tokens: int,
         flow: Flow,
+        key: Hashable,
         cost_s: float,
         turn: _Turn,
     ) -> None:
@@ -186,6 +189,7 @@ class _Waiting:
         self.item = item
         self.tokens = tokens
         self.flow = flow
+        self.key = key
         self.cost_s = cost_s
         self.turn = turn
 
@@ -199,6 +203,13 @@ class _Turn(NamedTuple):
     rank: int
     start: float
     number: int
+
+
+class _Held(NamedTuple):
+    """What waits of one key."""
+
+    items: int
+    tokens: int
 
 
 class Batch(NamedTuple):
@@ -241,6 +252,7 @@ class Batcher(Generic[Item, Result]):
         self.limits = limits
         self.line = Line(each=GUESS_S)
         self.waiting_items = self.waiting_tokens = 0
+        self._held: dict[Hashable, _Held] = {}  # of each key of which something waits
         self._run = run
         self._pool = pool
         self._observer = observer
@@ -279,7 +291,7 @@ class Batcher(Generic[Item, Result]):
 
         Raises what `admit` raises, and `NotReady` while closing.
         """
-        self.admit(len(items), sum(tokens))
+        self.admit(len(items), sum(tokens), key=key)
         self._pool.check_open()
         job: Job[Item, Result] = Job(len(items), deadline, self._forget)
         if not items:
@@ -303,17 +315,20 @@ class Batcher(Generic[Item, Result]):
         for place, (item, size) in enumerate(zip(items, tokens, strict=True)):
             cost_s = self.cost_s(size)
             turn = _Turn(flow.rank, turns.queue(flow, cost_s), next(self._numbers))
-            waiting = _Waiting(job, place, item, size, flow, cost_s, turn)
+            waiting = _Waiting(job, place, item, size, flow, key, cost_s, turn)
             job.waiting.add(waiting)
             if not self._queue or self._queue[-1] < waiting:
                 self._queue.append(waiting)  # as nearly always
             else:
                 insort(self._queue, waiting)
-        self.waiting_items += len(items)
-        self.waiting_tokens += sum(tokens)
+        self._count(key, len(items), sum(tokens))
 
-    def admit(self, items: int, tokens: int) -> None:
-        """Raise `Overloaded` if so much does not fit now, `TooLarge` if it never would."""
+    def admit(self, items: int, tokens: int, *, key: Hashable = None) -> None:
+        """
+        Raise `Overloaded` if so much does not fit now, `TooLarge` if it never would.
+
+        key  whose work it is; None: of nobody who must leave room for others
+        """
         most = self.limits
         if items > most.waiting_items or tokens > most.waiting_tokens:
             raise TooLarge(
@@ -328,6 +343,27 @@ class Batcher(Generic[Item, Result]):
                 f"{self.waiting_items} windows of {self.waiting_tokens} tokens in all are waiting",
                 retry_after_s=self._pool.drain_s,
             )
+        if key is not None and self._crowds(items, tokens, key):
+            raise Overloaded(
+                f"{self.waiting_items} windows are waiting, too many of them of this key: "
+                "the rest of the queue is for others",
+                retry_after_s=self._pool.drain_s,
+            )
+
+    def _crowds(self, items: int, tokens: int, key: Hashable) -> bool:
+        """Whether it would take of the reserve what is more than an equal share of the queue."""
+        mine = self._held.get(key)
+        if mine is None:
+            return False
+        all_of_it = self._share(self.waiting_items + items, self.waiting_tokens + tokens)
+        own = self._share(mine.items + items, mine.tokens + tokens)
+        # Whoever comes next is to find as much as each of those that are here.
+        return all_of_it > 1 - RESERVE and own > 1 / (len(self._held) + 1)
+
+    def _share(self, items: int, tokens: int) -> float:
+        """Of the queue; of its items or its tokens, whichever are scarcer."""
+        most = self.limits
+        return max(items / most.waiting_items, tokens / most.waiting_tokens)
 
     def check_deadline(
         self,
@@ -433,9 +469,16 @@ class Batcher(Generic[Item, Result]):
         job.waiting.clear()
 
     def _gone(self, waiting: _Waiting) -> None:
-        self.waiting_items -= 1
-        self.waiting_tokens -= waiting.tokens
+        self._count(waiting.key, -1, -waiting.tokens)
         self._pool.turns.leave(waiting.flow, waiting.cost_s)
+
+    def _count(self, key: Hashable, items: int, tokens: int) -> None:
+        self.waiting_items += items
+        self.waiting_tokens += tokens
+        held = self._held.get(key, _Held(0, 0))
+        self._held[key] = _Held(held.items + items, held.tokens + tokens)
+        if not self._held[key].items:
+            del self._held[key]
 
     def execute(self, batch: Batch) -> Outcome:
         """Run a batch, in a thread. One that fails is run again item by item."""

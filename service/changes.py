@@ -15,7 +15,9 @@ import msgspec
 
 from models.errors import BrokenVariant, DeadlineExceeded, NotReady, RequestError
 from service.generation import Content, Generation, Generations, Load, Verdict
+from service.keys import Key, KeyChanges, Keys, Scope
 from service.lanes import Lanes
+from service.rate import Rate
 
 logger = logging.getLogger("kadogo")
 
@@ -38,11 +40,23 @@ class UnknownGeneration(RequestError):
     title = "Unknown generation"
 
 
-class Changes:
-    """Every change that is made of this server's workers while they serve."""
+class UnknownKey(RequestError):
+    """The server's file has no key of that name, or it was revoked."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    status = 404
+    title = "Unknown key"
+
+
+class Changes:
+    """
+    Every change that is made of this server's workers while they serve.
+
+    keys  as the file has them
+    """
+
+    def __init__(self, lanes: Lanes, keys: Keys | None = None) -> None:
         self._lanes = lanes
+        self._keys = keys or Keys()
 
     @property
     def _generations(self) -> Generations:
@@ -120,6 +134,59 @@ class Changes:
 
         return await self._make(again, who=who, what="check")
 
+    def every_key(self) -> list[tuple[Key, bool]]:
+        """Each with what it may send now, and whether it was revoked."""
+        changes = self.current().content.keys
+        limits = msgspec.structs.replace(changes, revoked={})
+        every = self._keys.changed(limits).every
+        return [(key, key.sha256 in changes.revoked) for key in every]
+
+    async def limit(self, name: str, rate: Rate | None, *, who: str) -> Generation:
+        """
+        What a key may send from now on; None: as much as it likes.
+
+        Raises `UnknownKey` and what `_make` raises.
+        """
+
+        def limited(content: Content) -> Content:
+            self._key(name, content)
+            rates = {**content.keys.rates, name: rate}
+            return _with_keys(content, msgspec.structs.replace(content.keys, rates=rates))
+
+        return await self._make(limited, who=who, what=f"limit {name} to {_told(rate)}")
+
+    async def revoke(self, name: str, *, sure: bool, who: str) -> Generation:
+        """
+        The key opens nothing from now on, and no going back lets it in again.
+
+        sure  also where it is the key of who asks, or the last that may change the server
+
+        Raises `UnknownKey`, `ChangeRefused` and what `_make` raises.
+        """
+
+        def revoked(content: Content) -> Content:
+            key = self._key(name, content)
+            if not sure and (wrong := self._shuts_out(key, who, content)):
+                raise ChangeRefused(f"{wrong}; with ?sure=true it is revoked all the same")
+            gone = {**content.keys.revoked, key.sha256: name}
+            return _with_keys(content, msgspec.structs.replace(content.keys, revoked=gone))
+
+        return await self._make(revoked, who=who, what=f"revoke {name}")
+
+    def _key(self, name: str, content: Content) -> Key:
+        left = self._keys.changed(content.keys)
+        if key := left.named(name):
+            return key
+        known = ", ".join(each.name for each in left.every)
+        raise UnknownKey(f"there is no key of that name; known are {known}")
+
+    def _shuts_out(self, key: Key, who: str, content: Content) -> str | None:
+        """Why whoever revokes it could not change his mind."""
+        others = [each for each in self._keys.changed(content.keys).every if each != key]
+        if key.may(Scope.ADMIN) and not any(each.may(Scope.ADMIN) for each in others):
+            return f"{key.name} is the last key that may change this server"
+        return f"{key.name} is the key that asks" if key.name == who else None
+
     async def judge(self, route: str, verdict: Verdict) -> Generation:
         """A trial has ended. Another worker may have said so at the same moment."""
 
@@ -133,12 +200,16 @@ class Changes:
         return await self._make(judged, who="canary", what=what)
 
     async def restore(self, number: int, *, who: str) -> Generation:
-        """Go back to what that generation was. Raises `UnknownGeneration` and what `_make` does."""
+        """
+        Go back to what that generation was; keys revoked since stay so.
+
+        Raises `UnknownGeneration` and what `_make` raises.
+        """
         try:
             content = self._generations.read(number).content
         except KeyError:
             raise UnknownGeneration(f"there is no generation {number}, or none any more") from None
-        return await self._make(lambda _: content, who=who, what=f"restore {number}")
+        return await self._make(content.restored, who=who, what=f"restore {number}")
 
     async def _make(self, into: Callable[[Content], Content], *, who: str, what: str) -> Generation:
         """
@@ -155,7 +226,7 @@ class Changes:
                 return after
             back = f"take {after.number} back: {wrong}"
             _, old = await asyncio.to_thread(
-                self._generations.change, lambda _: before.content, who=who, what=back
+                self._generations.change, before.content.restored, who=who, what=back
             )
             await self._taken(old.number)
         except OSError as error:
@@ -178,3 +249,13 @@ class Changes:
                     f"over within {TAKEN_S:g} s"
                 )
             await asyncio.sleep(LOOK_S)
+
+
+def _with_keys(content: Content, keys: KeyChanges) -> Content:
+    return msgspec.structs.replace(content, keys=keys)
+
+
+def _told(rate: Rate | None) -> str:
+    if rate is None:
+        return "nothing"
+    return f"{rate.requests} requests in {rate.seconds} s, {rate.most} at once"

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from models.spec import Value
+from service.keys import UNCHANGED, KeyChanges
 
 # Generations that are kept to go back to.
 KEPT = 100
@@ -47,6 +48,7 @@ class Content(Value, frozen=True, kw_only=True):
     loads     of variants that were loaded after the start, by name
     verdicts  of trials that ended, by the name of the route
     checks    how often every variant was to prove itself again
+    keys      which were revoked, and what others may send
     """
 
     routes: str | None = None
@@ -55,6 +57,12 @@ class Content(Value, frozen=True, kw_only=True):
     loads: dict[str, Load] = msgspec.field(default_factory=dict)
     verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
     checks: int = 0
+    keys: KeyChanges = UNCHANGED
+
+    def restored(self, now: Content) -> Content:
+        """As it was, save that what was revoked since stays so: going back lets nobody in again."""
+        keys = msgspec.structs.replace(self.keys, revoked=now.keys.revoked)
+        return msgspec.structs.replace(self, keys=keys)
 
 
 class Generation(Value, frozen=True, kw_only=True):
@@ -142,9 +150,14 @@ class Generations:
             return before, after
 
     def take(self, number: int, error: str | None = None) -> None:
-        """This process took over that generation, or could not."""
+        """
+        This process took over that generation, or could not.
+
+        It is of the living alone and need not outlast them; and whoever waits here for a busy disk
+        waits on the event loop.
+        """
         file = self._workers / f"{os.getpid()}.json"
-        _write(file, msgspec.json.encode(Taken(number=number, error=error)))
+        _write(file, msgspec.json.encode(Taken(number=number, error=error)), lasting=False)
 
     def leave(self) -> None:
         """This process takes no more."""
@@ -176,13 +189,14 @@ class Generations:
             yield
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Whole or not at all, also where the power goes."""
+def _write(file: Path, content: bytes, *, lasting: bool = True) -> None:
+    """Whole or not at all; where it must be `lasting`, also where the power goes."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     with draft.open("wb") as opened:
         opened.write(content)
         opened.flush()
-        os.fsync(opened.fileno())
+        if lasting:
+            os.fsync(opened.fileno())
     os.replace(draft, file)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import Forbidden, KadogoError, RateLimited, Unauthorized
 from service import keys, rate
 from service.edge import KEY
-from service.keys import Key, Keys
+from service.keys import UNCHANGED, Key, KeyChanges, Keys
 from service.problems import Headers, deliver, refused, request_id_of
 from service.rate import Rate, Standing
 from service.shared import Row, Rows, of_this_server
@@ -27,7 +27,10 @@ from service.shared import Row, Rows, of_this_server
 OPEN = frozenset({"/", "/docs", "/healthz", "/livez", "/metrics", "/openapi.json", "/readyz"})
 OPEN_BELOW = ("/docs/", "/page/", "/v2/health/")
 # What changes the server, and every method that is there to change something.
-ADMIN_BELOW = ("/v1/routes", "/v1/generations", "/v1/check", "/v2/repository/models")
+ADMIN_BELOW = (
+    *("/v1/routes", "/v1/generations", "/v1/keys", "/v1/check"),
+    "/v2/repository/models",
+)
 ADMIN_METHODS = frozenset({"DELETE", "PATCH", "PUT"})
 
 
@@ -48,11 +51,18 @@ class Guard:
     It looks at headers alone, before a byte of the body is read. So a request costs one of what its
     key may send, however many texts it holds: those are not known yet, and whoever is over his
     limit is to cost nothing. What is refused here costs nothing either.
+
+    keys     those of the file
+    changes  what has become of them since
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keys: Keys, changes: Callable[[], KeyChanges] = lambda: UNCHANGED
+    ) -> None:
         self._app = app
-        self._keys = keys
+        self._file = self._keys = keys
+        self._changes = changes
+        self._seen = UNCHANGED
         self._meter = Meter(keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,12 +95,18 @@ class Guard:
         token = token_of(scope["headers"])
         if token is None:
             raise Unauthorized("no key came with the request; send it as Authorization: Bearer KEY")
-        key = self._keys.find(token)
+        key = self._now().find(token)
         if key is None:
             raise Unauthorized("the key is not one of this server's; ask who runs it for another")
         if not key.may(needed):
             raise Forbidden(f"the key may not do this; it takes one with the scope {needed}")
         return key
+
+    def _now(self) -> Keys:
+        changes = self._changes()
+        if changes is not self._seen:
+            self._seen, self._keys = changes, self._file.changed(changes)
+        return self._keys
 
 
 def token_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
@@ -109,12 +125,11 @@ class Meter:
     """What every key has sent of late, counted over all processes of this server."""
 
     def __init__(self, keys: Keys) -> None:
-        limited = [key.name for key in keys.every if key.rate is not None]
-        self._rows = {name: row for row, name in enumerate(limited)}
-        if limited:
-            # Rows are those of this file: a process started after it has changed has its own.
-            file = of_this_server(f"keys-{keys.digest[:16]}")
-            self._spent = Rows(file, rows=len(limited), width=2)
+        # One for each, for any may be given a limit while the server serves. Rows are those of this
+        # file: a process started after it has changed has its own.
+        self._rows = {key.name: row for row, key in enumerate(keys.every)}
+        file = of_this_server(f"keys-{keys.digest[:16]}")
+        self._spent = Rows(file, rows=len(keys.every), width=2)
 
     def ask(self, key: Key, limit: Rate) -> Standing:
         """Send one more, if it may. A row is what is spent, and when that was so."""

@@ -16,8 +16,8 @@ import re
 import secrets
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import BadSetting
+from models.spec import Value
 from service.rate import Rate
 
 # A scanner of repositories and logs can look for it.
@@ -67,17 +68,40 @@ _WANTED = {
     "name": "1 to 64 of a-z 0-9 . _ -, the first a letter or a digit",
     "sha256": "64 hexadecimal digits, as `python -m service.keys new NAME` prints them",
     "scopes": f"a list of {', '.join(Scope)}",
-    "rate": "as {requests = 600, seconds = 60, burst = 100}, whole numbers of 1 or more; "
+    "rate": "as {requests = 600, seconds = 60, burst = 100}, whole numbers of 1 to a billion; "
     "seconds are 60 and burst is as requests where they are left out",
 }
+
+
+class KeyChanges(Value, frozen=True, kw_only=True):
+    """
+    What became of a file's keys while the server served.
+
+    revoked  sha256 of each that opens nothing any more -> the name it had
+    rates    by name, in place of what the file says; None: as much as it likes
+    """
+
+    revoked: dict[str, str] = msgspec.field(default_factory=dict)
+    rates: dict[str, Rate | None] = msgspec.field(default_factory=dict)
+
+
+UNCHANGED = KeyChanges()
 
 
 @dataclass(frozen=True)
 class Keys:
     """Every key of a file. `digest` is the file's own."""
 
-    every: tuple[Key, ...]
-    digest: str
+    every: tuple[Key, ...] = ()
+    digest: str = ""
+
+    def changed(self, by: KeyChanges) -> Keys:
+        """Those that are left, and what they may send now."""
+        left = (key for key in self.every if key.sha256 not in by.revoked)
+        return replace(self, every=tuple(_limited(key, by.rates) for key in left))
+
+    def named(self, name: str) -> Key | None:
+        return next((key for key in self.every if key.name == name), None)
 
     def find(self, token: bytes) -> Key | None:
         """
@@ -90,6 +114,12 @@ class Keys:
             if hmac.compare_digest(digest, key.sha256):
                 found = key
         return found
+
+
+def _limited(key: Key, rates: Mapping[str, Rate | None]) -> Key:
+    if key.name not in rates:
+        return key
+    return msgspec.structs.replace(key, rate=rates[key.name])
 
 
 def read(file: Path) -> Keys:

@@ -28,6 +28,7 @@ from service import metrics, route, routes, shared
 from service.batch import Limits
 from service.fair import Priority
 from service.generation import LOADING, Content, Generation, Generations, Load
+from service.keys import UNCHANGED
 from service.ladder import Standing, moved
 from service.lane import Lane
 from service.policy import Decision, Estimate, degraded
@@ -84,6 +85,7 @@ class Lanes:
         self.pool = Pool(settings.runs)
         self._settings = settings
         self.generations: Generations | None = None
+        self.key_changes = UNCHANGED  # what guards this process, whatever else it could take over
         self._now = Served()
         self._standing = Standing()
         self._trials: dict[str, Trial] = {}
@@ -104,12 +106,15 @@ class Lanes:
 
     def start(self) -> None:
         """Begin to load; `state` tells when that is done. Needs a running event loop."""
+        current = Generation()
         if folder := _state_folder(self._settings):
             self.generations = Generations(folder, shared.of_this_server("workers"))
             self.generations.take(LOADING)
+            current = self.generations.current()
+            self.key_changes = current.content.keys  # from the first request on
             if not self._settings.state:
                 logger.info("changes at run time are kept until the server stops: no KADOGO_STATE")
-        self._opening = self._beside(self._open())
+        self._opening = self._beside(self._open(current))
 
     async def loaded(self) -> None:
         """Once it is no longer loading, whatever came of it."""
@@ -259,8 +264,7 @@ class Lanes:
 
     # --- loading -----------------------------------------------------------------------------
 
-    async def _open(self) -> None:
-        current = self.generations.current() if self.generations else Generation()
+    async def _open(self, current: Generation) -> None:
         try:
             await self._begin(current)
         except KadogoError as error:
@@ -315,6 +319,7 @@ class Lanes:
     async def _take_over(self, generations: Generations) -> None:
         """The newest generation, or say why not."""
         newest = generations.current()
+        self.key_changes = newest.content.keys
         error = None
         try:
             await self._change(newest)

@@ -6,7 +6,7 @@ Knows nothing of what answers; the page loads nothing from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from service.schemas import (
     ClassificationReply,
     Error,
     History,
+    KeyLimit,
+    KeysNow,
     NerAsk,
     NerReply,
     Problem,
@@ -242,7 +244,7 @@ def document() -> bytes:
         *(CompareAsk, NerCompareReply, ClassificationCompareReply),
         *(TokenClassificationInput, TextClassificationInput, TokenGroup, TokenPiece, LabelScore),
         *(Problem, Error, VariantList, VariantDetail, Status),
-        *(Changed, RoutesNow, History),
+        *(Changed, RoutesNow, History, KeyLimit, KeysNow),
         *inference_openapi.SHAPES,
     )
     schemas, components = msgspec.json.schema_components(
@@ -368,6 +370,14 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
         "/v1/check": _change(
             "check", "Every variant proves itself again; /v1/status tells which does not", ref
         ),
+        "/v1/keys": _got("keys", "The keys, what they may and whether so still", ref, ref[KeysNow]),
+        "/v1/keys/{name}": {
+            "put": {
+                **_changed_key("limit", "What the key may send from now on", ref),
+                "requestBody": {"required": True, "content": _json(ref[KeyLimit], example=_LIMIT)},
+            },
+            "delete": _changed_key("revoke", "The key opens nothing from now on", ref, _SURE),
+        },
         "/v1/status": _get("status", "This process now", ref[Status], tag="operations"),
         "/livez": _plain("livez", "The process answers"),
         "/healthz": _plain("healthz", "As /livez"),
@@ -421,6 +431,15 @@ task = "ner"
 split = { ner-distilled-int8 = 90, ner-small = 10 }
 sticky = "X-Client"
 """,
+}
+
+_LIMIT = {"rate": {"requests": 600, "seconds": 60, "burst": 100}}
+
+_SURE = {
+    "in": "query",
+    "name": "sure",
+    "description": "Also the key that asks, and the last one that may change the server.",
+    "schema": {"type": "boolean", "default": False},
 }
 
 _ASKED = [
@@ -607,8 +626,13 @@ def _change(
     ref: dict[Any, Any],
     *,
     parameters: Sequence[dict[str, Any]] = (),
+    otherwise: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
-    """A change at run time, which takes a key also where nothing else does."""
+    """
+    A change at run time, which takes a key also where nothing else does.
+
+    otherwise  what statuses mean that mean something else here
+    """
     done = {
         "description": "Every worker has taken it over.",
         "headers": _headers("X-Request-ID"),
@@ -622,6 +646,7 @@ def _change(
         422: "The routes cannot be what was meant; the answer says in which line.",
         503: "Nothing can be changed yet, or not kept.",
         504: "A worker has not taken it over yet.",
+        **(otherwise or {}),
     }
     return {
         "post": {
@@ -638,6 +663,24 @@ def _change(
             },
         }
     }
+
+
+def _changed_key(
+    operation: str, summary: str, ref: dict[Any, Any], *more: dict[str, Any]
+) -> dict[str, Any]:
+    """A change of one key of the server's file; `more` parameters than its name."""
+    otherwise = {
+        400: "The body is not JSON in UTF-8.",
+        404: "The server's file has no such key, or it was revoked; the answer names the others.",
+        409: "The key is the last that may change the server, or the one that asks.",
+        413: "The body is larger than 1 MiB.",
+        415: "Not `application/json`, or with a Content-Encoding.",
+        422: "The body is not what it must be, or the query string is not.",
+    }
+    parameters = [*_in_path("name"), *more]
+    changed = _change(operation, summary, ref, parameters=parameters, otherwise=otherwise)
+    described: dict[str, Any] = changed["post"]
+    return described
 
 
 def _plain(operation: str, summary: str, *, problem: Any = None) -> dict[str, Any]:

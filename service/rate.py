@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
-_Whole = Annotated[int, Meta(ge=1)]
+_Whole = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 # Sums of fractions of a request are not exact; a billionth of one decides nothing.
 _DUST = 1e-9
@@ -54,7 +54,8 @@ def ask(spent: float, idle_s: float, rate: Rate) -> tuple[float, Standing]:
 
     2 a second, 2 at once   spent 0 -> 1, one left   1 -> 2, none left   2 -> refused for 0.5 s
     """
-    spent = max(0.0, spent - idle_s * rate.requests / rate.seconds)
+    # Its rate may have become smaller since: nobody pays back more than there is to spend.
+    spent = min(rate.most, max(0.0, spent - idle_s * rate.requests / rate.seconds))
     admitted = spent + 1 <= rate.most + _DUST
     if admitted:
         spent += 1

@@ -28,9 +28,11 @@ from models.spec import (
     Variant,
     Windows,
 )
-from service.forms import FieldError, FieldsInvalid, Form
+from service.forms import FieldError, FieldsInvalid, Form, decoded
 from service.generation import Generation
+from service.keys import Scope
 from service.policy import Near, Policy, Rejected
+from service.rate import Rate
 
 VERSION = "1"  # of the API
 
@@ -276,6 +278,28 @@ class RoutesNow(msgspec.Struct, frozen=True, kw_only=True):
     routes: str | None
 
 
+class KeyLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a key may send; null: as much as it likes."""
+
+    rate: Rate | None
+
+
+class KeyNow(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it stands now. Its hash is in the server's file alone."""
+
+    name: str
+    scopes: tuple[Scope, ...]
+    rate: Rate | None
+    revoked: bool
+
+
+class KeysNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of the server's file, in its order."""
+
+    generation: int
+    keys: list[KeyNow]
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """The newest first."""
 
@@ -291,6 +315,14 @@ def _elsewhere(task: Task) -> dict[str, str]:
         for name in kind.__struct_fields__
         if name not in PARAMETERS[task].__struct_fields__
     }
+
+
+_LIMITS = Form(KeyLimit)
+
+
+def read_limit(body: bytes) -> KeyLimit:
+    """Raises `MalformedRequest` for what is not JSON, `FieldsInvalid` for what is not a limit."""
+    return _LIMITS.convert(decoded(body, msgspec.json.Decoder()))
 
 
 _SAID = {"/policy/language": "a language is its ISO 639-3 code, as hau"}

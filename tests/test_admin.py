@@ -35,9 +35,10 @@ variant = "ner-tiny"
 class Operated:
     """A server, its catalog and how its operator asks."""
 
-    def __init__(self, server: Server, catalog: Path, tokens: dict[str, str]) -> None:
+    def __init__(self, server: Server, catalog: Path, state: Path, tokens: dict[str, str]) -> None:
         self.server = server
         self.catalog = catalog
+        self.state = state
         self.tokens = tokens
 
     def ask(self, method: str, path: str, *, key: str = "operator", **more: Any) -> httpx.Response:
@@ -89,7 +90,7 @@ def operated(tmp_path: Path) -> Iterator[Operated]:
     settings = {"KADOGO_WORKERS": "2", "KADOGO_KEYS": str(file), "KADOGO_STATE": str(state)}
     tokens = {name: token for name, (token, _) in made.items()}
     with serving(catalog, home, **settings) as server:
-        found = Operated(server, catalog, tokens)
+        found = Operated(server, catalog, state, tokens)
         found.both()
         yield found
 
@@ -169,6 +170,46 @@ def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated)
     assert operated.ask("GET", "/v1/routes").json() == {"generation": 0, "routes": None}
 
 
+def test_keys_are_limited_and_revoked_while_both_workers_serve(operated: Operated) -> None:
+    def statuses(key: str, times: int = 30) -> list[int]:
+        body = {"json": {"inputs": SENTENCE}}
+        return [operated.ask("POST", "/v1/ner", key=key, **body).status_code for _ in range(times)]
+
+    limit = {"rate": {"requests": 5, "seconds": 36_000}}
+    assert operated.changed("PUT", "/v1/keys/newsroom", json=limit) == 1
+    assert sorted(statuses("newsroom")) == [200] * 5 + [429] * 25  # of both workers together
+    assert operated.changed("PUT", "/v1/keys/newsroom", json={"rate": None}) == 2
+    assert set(statuses("newsroom")) == {200}
+    told = operated.ask("GET", "/v1/keys").json()
+    assert told["generation"] == 2 and [each["name"] for each in told["keys"]] == [
+        "operator",
+        "newsroom",
+    ]
+    for wrong, status in (
+        ({"content": b"SECRET"}, 400),
+        ({"data": {"rate": "SECRET"}}, 415),
+        ({"json": {"rate": {"requests": 0}}}, 422),
+        ({"json": {"rate": {"requests": 10**400}}}, 422),
+        ({"json": {"SECRET": 5}}, 422),
+        ({"json": {}}, 422),
+    ):
+        refused = operated.ask("PUT", "/v1/keys/newsroom", **wrong)
+        assert refused.status_code == status and "SECRET" not in refused.text, wrong
+    assert operated.ask("PUT", "/v1/keys/SECRET", json=limit).status_code == 404
+
+    assert operated.changed("DELETE", "/v1/keys/newsroom") == 3
+    assert set(statuses("newsroom")) == {401}
+    assert operated.changed("POST", "/v1/generations/0/restore") == 4
+    assert set(statuses("newsroom", 10)) == {401}
+    last = operated.ask("DELETE", "/v1/keys/operator")
+    assert last.status_code == 409 and "?sure=true" in last.json()["detail"]
+    assert operated.ask("DELETE", "/v1/keys/operator?sure=SECRET").status_code == 422
+    kept = "".join(file.read_text() for file in operated.state.rglob("*.json"))
+    assert not [token for token in operated.tokens.values() if token in kept + operated.server.log]
+    assert operated.changed("DELETE", "/v1/keys/operator?sure=true") == 5
+    assert operated.ask("GET", "/v1/keys").status_code == 401
+
+
 def test_tritons_client_loads_and_unloads(operated: Operated) -> None:
     bearing = {"Authorization": f"Bearer {operated.tokens['operator']}"}
     with triton.InferenceServerClient(operated.server.url.removeprefix("http://")) as client:
@@ -201,6 +242,9 @@ def test_only_a_key_that_may_administer_changes_anything(operated: Operated) -> 
         ("POST", "/v1/variants/ner-base/unload"),
         ("POST", "/v1/variants/ner-base/load"),
         ("POST", "/v1/check"),
+        ("GET", "/v1/keys"),
+        ("PUT", "/v1/keys/newsroom"),
+        ("DELETE", "/v1/keys/newsroom"),
     ):
         assert operated.ask(method, path, key="newsroom").status_code == 403
         assert httpx.request(method, f"{operated.server.url}{path}").status_code == 401

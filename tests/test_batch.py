@@ -418,6 +418,49 @@ def test_tokens_are_bounded_too() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("floods", [1, 2, 5, 8, 20])
+def test_whoever_floods_the_queue_leaves_room_for_who_has_little_of_it(floods: int) -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, waiting_items=64, waiting_tokens=10_000)
+        submit(queue, "first")
+        await begun(model, 1)
+        room = {f"flood {n}" for n in range(floods)}
+        while room:
+            for key in sorted(room):
+                try:
+                    queue.submit(["a"], [1], deadline=LATER, key=key)
+                except Overloaded as refusal:
+                    assert "the rest of the queue is for others" in str(refusal)
+                    room.remove(key)
+        assert queue.waiting_items >= 56  # and what is left is little
+        calm = queue.submit(["calm"], [1], deadline=LATER, key="calm")
+        with pytest.raises(Overloaded, match="windows of"):  # that of all is a limit still
+            queue.submit(["a"] * 9, [1] * 9, deadline=LATER, key="another")
+        model.gate.set()
+        assert await calm.answer == ["CALM"]
+
+    run(scenario)
+
+
+def test_who_has_nothing_in_the_queue_may_fill_it_and_so_may_all_who_have_no_key() -> None:
+    async def scenario() -> None:
+        for key in ("one", None):
+            model = Shouting(open_gate=False)
+            queue, _ = batcher(model, waiting_items=4)
+            submit(queue, "first")
+            await begun(model, 1)
+            if key is None:
+                submit(queue, "a")
+                submit(queue, "b", "c", "d")
+            else:
+                queue.submit([*"abcd"], [1] * 4, deadline=LATER, key=key)
+            assert queue.waiting_items == 4
+            model.gate.set()
+
+    run(scenario)
+
+
 def test_a_request_larger_than_the_whole_queue_is_too_large_not_too_early() -> None:
     async def scenario() -> None:
         queue, _ = batcher(Shouting(), waiting_items=3)

@@ -170,7 +170,22 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(ner):
         (lambda f: (f / "variant.json").unlink(), "variant.json cannot be read"),
         (lambda f: (f / "variant.json").write_text("{"), "variant.json cannot be read"),
         (lambda f: write_manifest(f, colour="red"), "variant.json cannot be read: .*colour"),
-        (lambda f: write_manifest(f, format="kadogo-variant/2", new=1), "this code reads"),
+        (
+            lambda f: write_manifest(f, format="kadogo-variant/2", new=1),
+            "^variant.json is kadogo-variant/2, newer than the kadogo-variant/1 that this "
+            "code reads: update Kadogo, or make it again: python -m build ner-tiny --data DIR, "
+            "or python -m build import$",
+        ),
+        (
+            lambda f: write_manifest(f, format="kadogo-variant/0", old=1),
+            "^variant.json is kadogo-variant/0, older than the kadogo-variant/1 that this "
+            "code reads; make it again: python -m build ner-tiny --data DIR, "
+            "or python -m build import$",
+        ),
+        (
+            lambda f: write_manifest(f, format="safetensors\n"),
+            "^variant.json has none of our formats, this code reads kadogo-variant/1; ",
+        ),
         (lambda f: write_manifest(f, name="other"), "is of other, its folder is called ner-tiny"),
         (lambda f: flip(f / "tokenizer.json"), "tokenizer.json is not the file"),
     ],

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from models.errors import NotReady, Quarantined, UnknownVariant
 from models.spec import Options, Task
-from service.changes import ChangeRefused, Changes, UnknownGeneration
+from service.changes import ChangeRefused, Changes, UnknownGeneration, UnknownKey
 from service.generation import LOADING
+from service.keys import Key, Keys, Scope
 from service.lanes import LOOK_S, Lanes
+from service.rate import Rate
 from service.route import Asked
 from service.routes import BadRoutes
 from service.schemas import State
@@ -256,6 +258,85 @@ def test_a_generation_that_never_was_cannot_be_restored(settings: Settings) -> N
     async def scenario(lanes: Lanes, changes: Changes) -> None:
         with pytest.raises(UnknownGeneration, match="there is no generation 7"):
             await changes.restore(7, who="amina")
+
+    within(settings, scenario)
+
+
+KEYS = Keys(
+    tuple(
+        Key(name=name, sha256=digit * 64, scopes=(scope,))
+        for name, digit, scope in (
+            ("newsroom", "1", Scope.INFER),
+            ("amina", "2", Scope.ADMIN),
+            ("bello", "3", Scope.ADMIN),
+        )
+    )
+)
+
+
+def revoked(keyed: Changes) -> set[str]:
+    return {key.name for key, gone in keyed.every_key() if gone}
+
+
+def test_a_key_once_revoked_stays_so_wherever_one_goes_back_to(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, _: Changes) -> None:
+        changes = Changes(lanes, KEYS)
+        rate = Rate(requests=5)
+        made = await changes.limit("newsroom", rate, who="amina")
+        assert made.what == "limit newsroom to 5 requests in 60 s, 5 at once"
+        assert [key.rate for key, _ in changes.every_key()] == [rate, None, None]
+        made = await changes.revoke("newsroom", sure=False, who="amina")
+        assert made.what == "revoke newsroom" and revoked(changes) == {"newsroom"}
+        assert lanes.key_changes == made.content.keys
+        await changes.restore(0, who="amina")
+        assert [key.rate for key, _ in changes.every_key()] == [None] * 3
+        assert revoked(changes) == {"newsroom"} and lanes.key_changes.revoked
+        for name in ("newsroom", "SECRET"):
+            with pytest.raises(UnknownKey, match=r"of that name; known are amina, bello$"):
+                await changes.limit(name, None, who="amina")
+            with pytest.raises(UnknownKey):
+                await changes.revoke(name, sure=True, who="amina")
+
+    async def restarted(lanes: Lanes, _: Changes) -> None:
+        assert revoked(Changes(lanes, KEYS)) == {"newsroom"}
+
+    async def from_the_first_request_on(lanes: Lanes) -> None:
+        lanes.start()  # and nothing is loaded yet
+        assert lanes.key_changes.revoked
+        await lanes.close()
+
+    within(settings, scenario)
+    within(settings, restarted)
+    asyncio.run(from_the_first_request_on(Lanes(settings)))
+
+
+def test_who_would_shut_himself_out_must_say_so(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, _: Changes) -> None:
+        changes = Changes(lanes, KEYS)
+        with pytest.raises(ChangeRefused, match=r"^amina is the key that asks; with \?sure=true"):
+            await changes.revoke("amina", sure=False, who="amina")
+        await changes.revoke("amina", sure=True, who="amina")
+        with pytest.raises(ChangeRefused, match=r"^bello is the last key that may change"):
+            await changes.revoke("bello", sure=False, who="amina")  # who was let in just before
+        assert revoked(changes) == {"amina"}
+        await changes.revoke("bello", sure=True, who="bello")
+        assert revoked(changes) == {"amina", "bello"}
+
+    within(settings, scenario)
+
+
+def test_what_is_revoked_is_so_though_a_worker_can_take_nothing_else_over(
+    settings: Settings,
+) -> None:
+    async def scenario(lanes: Lanes, _: Changes) -> None:
+        changes = Changes(lanes, KEYS)
+        await changes.unload("ner-base", who="amina")
+        await changes.revoke("newsroom", sure=False, who="amina")
+        model = settings.catalog / "ner-base" / "model.onnx"
+        model.write_bytes(model.read_bytes()[:-9])
+        with pytest.raises(ChangeRefused, match="generation 4 is as 2 was"):
+            await changes.restore(0, who="amina")
+        assert revoked(changes) == {"newsroom"} and lanes.key_changes.revoked
 
     within(settings, scenario)
 

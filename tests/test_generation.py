@@ -72,6 +72,20 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert history[0].content.unloaded == tuple(f"v{number:03}" for number in range(80))
 
 
+def test_what_a_worker_took_over_is_told_without_waiting_for_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_: int) -> None:
+        raise AssertionError
+
+    generations = Generations(tmp_path)
+    monkeypatch.setattr(os, "fsync", busy)
+    generations.take(3)
+    assert generations.taken() == {os.getpid(): Taken(number=3)}
+    with pytest.raises(AssertionError):  # what is changed is on the disk before it is told
+        generations.change(unload("a"), who="", what="")
+
+
 def test_who_took_which_is_told_of_the_living_alone(tmp_path: Path) -> None:
     generations = Generations(tmp_path)
     generations.take(3)

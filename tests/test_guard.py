@@ -16,7 +16,7 @@ from starlette.types import Receive, Send
 
 from service import edge, keys, openapi, problems
 from service.guard import OPEN, Guard, fields, scope_of, token_of
-from service.keys import Key, Keys, Scope
+from service.keys import UNCHANGED, Key, KeyChanges, Keys, Scope
 from service.rate import Rate, Standing
 
 PATHS = sorted(json.loads(openapi.document())["paths"])
@@ -47,7 +47,10 @@ class Door:
         self.tokens = {name: token for name, (token, _) in made.items()}
         self.behind = Behind()
         known = [key_of(lines) for _, lines in made.values()]
-        self.guard = Guard(self.behind, keys=Keys(tuple(known), "digest"))
+        self.hashes = {key.name: key.sha256 for key in known}
+        self.changes = UNCHANGED
+        keyring = Keys(tuple(known), "digest")
+        self.guard = Guard(self.behind, keys=keyring, changes=lambda: self.changes)
 
     def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -104,6 +107,8 @@ def test_what_is_only_like_an_open_path_is_not_open(path: str) -> None:
     [
         ("POST", "/v1/routes"),
         ("GET", "/v1/routes"),
+        ("GET", "/v1/keys"),
+        ("DELETE", "/v1/keys/newsroom"),
         ("POST", "/v2/repository/models/ner-int8/load"),
         ("PUT", "/v1/variants/ner-int8"),
         ("DELETE", "/v1/anything"),
@@ -141,6 +146,16 @@ def test_without_the_right_key_nothing_behind_is_reached(path: str) -> None:
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"] == 'Bearer realm="kadogo"'
     assert door.behind.asked == []
+
+
+def test_a_key_that_is_revoked_opens_nothing_from_the_next_request_on() -> None:
+    door = Door()
+    assert door.bearing("newsroom").status_code == 200
+    door.changes = KeyChanges(revoked={door.hashes["newsroom"]: "newsroom"})
+    refused = problem_of(door.bearing("newsroom"))
+    assert refused["status"] == 401 and "not one of this server's" in refused["detail"]
+    assert door.bearing("operator").status_code == 200
+    assert door.behind.asked == ["newsroom", "operator"]
 
 
 def test_a_refusal_says_what_to_do_and_repeats_no_token() -> None:
@@ -212,6 +227,16 @@ def test_whoever_is_over_the_limit_is_told_when_to_come_back() -> None:
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert 0 < problem["retry_after_ms"] <= 60_000
     assert door.behind.asked == ["limited"]
+
+
+def test_a_limit_is_changed_while_it_is_spent() -> None:
+    door = Door(Rate(requests=2, seconds=3600))
+    assert [door.bearing("limited").status_code for _ in range(3)] == [200, 200, 429]
+    door.changes = KeyChanges(rates={"limited": Rate(requests=5, seconds=3600)})
+    assert [door.bearing("limited").status_code for _ in range(4)] == [200, 200, 200, 429]
+    door.changes = KeyChanges(rates={"limited": None, "newsroom": Rate(requests=1, seconds=3600)})
+    assert [door.bearing("limited").status_code for _ in range(9)] == [200] * 9
+    assert [door.bearing("newsroom").status_code for _ in range(2)] == [200, 429]
 
 
 def test_one_keys_limit_is_nobody_elses() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from models.errors import BadSetting
 from service import keys
-from service.keys import Scope
+from service.keys import KeyChanges, Scope
 from service.rate import Rate
 from service.settings import ROOT
 
@@ -53,6 +53,21 @@ def test_a_key_says_what_it_may_and_how_much(tmp_path: Path) -> None:
     assert operator.rate is None
     assert [newsroom.may(scope) for scope in (Scope.INFER, Scope.ADMIN)] == [True, False]
     assert [operator.may(scope) for scope in (Scope.INFER, Scope.ADMIN)] == [True, True]
+
+
+def test_a_key_is_revoked_by_its_hash_and_limited_by_its_name(tmp_path: Path) -> None:
+    known = read(tmp_path, GOOD)
+    newsroom, operator = known.every
+    rate = Rate(requests=5)
+    limited = known.changed(KeyChanges(rates={"newsroom": None, "operator": rate, "other": rate}))
+    assert [(key.name, key.rate) for key in limited.every] == [
+        ("newsroom", None),
+        ("operator", rate),
+    ]
+    left = known.changed(KeyChanges(revoked={newsroom.sha256: "newsroom", "0" * 64: "operator"}))
+    assert left.every == (operator,) and left.digest == known.digest
+    assert left.find(b"one") is None and left.find(b"two") is operator
+    assert left.named("operator") is operator and left.named("newsroom") is None
 
 
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ def test_a_refused_request_costs_nothing() -> None:
     assert ask(spent, refused.next_s, rate)[1].admitted
 
 
+def test_who_has_spent_more_than_a_new_limit_waits_no_longer_than_for_one() -> None:
+    spent, _ = ask(90.0, 0.0, Rate(requests=100))
+    lowered = Rate(requests=2, seconds=1)
+    spent, refused = ask(spent, 0.0, lowered)
+    assert refused == Standing(admitted=False, left=0, next_s=0.5)
+    assert ask(spent, refused.next_s, lowered)[1].admitted
+
+
 @given(
     requests=st.integers(1, 1000),
     seconds=st.integers(1, 3600),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import signal
@@ -119,6 +120,18 @@ def entities(reply: httpx.Response) -> list[tuple[str, str]]:
 
 def test_a_request_is_answered_end_to_end(server: Server) -> None:
     assert entities(httpx.post(f"{server.url}/v1/ner", json={"inputs": SENTENCE})) == ENTITIES
+
+
+def test_an_idle_connection_is_kept_for_longer_than_callers_keep_theirs(server: Server) -> None:
+    url = httpx.URL(server.url)
+    asking = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    asking.connect()
+    kept = asking.sock
+    for _ in range(2):
+        asking.request("GET", "/livez")
+        assert asking.getresponse().read() == b"\n" and asking.sock is kept
+        time.sleep(5.5)  # uvicorn's own default is 5
+    asking.close()
 
 
 def test_bentomls_own_client_is_answered(server: Server) -> None:
