@@ -148,6 +148,14 @@ def watch_closely() -> None:
         circus.create_standalone_arbiter = made
 
 
+def replace_the_dead() -> None:
+    """
+    A worker that dies is replaced in a container too: BentoML's images would leave it dead, for an
+    orchestrator to notice, but that one would end the workers that live with it.
+    """
+    os.environ.pop("BENTOML_CONTAINERIZED", None)
+
+
 def settings_or_exit() -> tuple[Settings, Keys | None]:
     """The settings and the keys they name. A wrong one ends the start with one clear line."""
     try:
@@ -206,6 +214,7 @@ def check_provider(provider: str) -> None:
 stay_untracked()
 count_apart()
 watch_closely()
+replace_the_dead()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
 logs.begin(settings.log)
