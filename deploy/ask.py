@@ -84,7 +84,9 @@ def ask_all(server: Server) -> list[str]:
         hold(f"{path} of {name}", said["variant"] == name and len(said["results"]) == 1)
     ner = [name for name, task in names.items() if task == "ner"]
     if ner:
-        hold("/v1/compare", "results" in server.json("/v1/compare", {"inputs": TEXT, "task": "ner"}))
+        hold(
+            "/v1/compare", "results" in server.json("/v1/compare", {"inputs": TEXT, "task": "ner"})
+        )
         flat = server.json(f"/models/{ner[0]}", {"inputs": TEXT})
         hold("/models", isinstance(flat, list))
         tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}
