@@ -296,7 +296,8 @@ def keep_connections() -> None:
     config: Any = getattr(
         server, "config", None
     )  # uvicorn's; its connections read it as they begin
-    if getattr(config, "timeout_keep_alive", None) == uvicorn.Config("").timeout_keep_alive:
+    usual = inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default
+    if getattr(config, "timeout_keep_alive", None) == usual:
         config.timeout_keep_alive = KEEP_S
 
 
