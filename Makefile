@@ -65,7 +65,7 @@ overload: .venv/.loadtest ## three times what a running server can do, for a min
 soak: .venv/.loadtest ## 70 % of what a running server can do, for half an hour
 	$(BIN)/python -m loadtest soak --host http://$(HOST):$(PORT) $(ARGS)
 
-image: .venv/.serve ## a Bento, and a container of it with docker, podman or buildah
+image: .venv/.serve ## a container image: TARGET=bento, slim or torch (docs/operating.md)
 	deploy/image.sh
 
 lock: .venv/.test ## resolve requirements/*.in into pinned requirements/*.txt
