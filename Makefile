@@ -48,7 +48,7 @@ format: .venv/.test ## format the code and mend what lint can mend
 
 # The commands that read no corpora take no --data.
 build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
-	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure report frontier bench,$(ARGS)),,--data $(DATA))
+	$(BIN)/python -m build $(ARGS) $(if $(filter import shape files measure report frontier bench,$(ARGS)),,--data $(DATA))
 
 frontier: .venv/.build ## draw quality against bytes and speed: docs/compression.md
 	$(BIN)/python -m build frontier $(ARGS)
