@@ -28,11 +28,13 @@ class NoLoad(Exception):
 @dataclass(frozen=True, slots=True)
 class Saturated:
     """
-    rates   right answers in each second (or part of the time, where it is shorter) after warm-up
-    failed  other answers and broken connections
+    rates    right answers in each second (or part of the time, where it is shorter) after warm-up
+    answers  right ones in all, warm-up's too
+    failed   other answers and broken connections
     """
 
     rates: tuple[float, ...]
+    answers: int
     failed: int
 
 
@@ -70,7 +72,7 @@ def saturate(
     if done.returncode:
         raise NoLoad(f"wrk failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
     ended, failed = read_wrk(done.stdout)
-    return Saturated(rates(ended, after_s=warmup_s, seconds=seconds), failed)
+    return Saturated(rates(ended, after_s=warmup_s, seconds=seconds), len(ended), failed)
 
 
 def read_wrk(output: str) -> tuple[tuple[float, ...], int]:

@@ -50,6 +50,11 @@ class Server:
     def family(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
 
+    def cpu_s(self) -> float:
+        """User and system seconds of all its processes so far."""
+        times = [each.cpu_times() for each in self.family()]
+        return float(sum(each.user + each.system for each in times))
+
     def memory_bytes(self) -> int:
         """Of all its processes; what they share counts once (PSS)."""
         return sum(_memory(each) for each in self.family())

@@ -9,6 +9,7 @@ from typing import Any
 
 # Read as Ray is imported.
 os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # By default Ray's replicas yield to every other process, the load generator too.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import orjson
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,9 +24,9 @@ POOL = ThreadPoolExecutor(TOLD.settings.threads)
 
 
 async def ner(request: Request) -> Response:
-    text = orjson.loads(await request.body())["inputs"]
+    text = msgspec.json.decode(await request.body())["inputs"]
     (entities,) = await asyncio.get_running_loop().run_in_executor(POOL, NER, [text])
-    return Response(orjson.dumps({"entities": entities}), media_type="application/json")
+    return Response(msgspec.json.encode({"entities": entities}), media_type="application/json")
 
 
 app = Starlette(routes=[Route("/ner", ner, methods=["POST"])])
