@@ -106,7 +106,7 @@ PEERS: Mapping[str, Peer] = {
         ),
         Peer(
             name="bentoml",
-            shown="BentoML, adaptive batching",
+            shown="BentoML",
             command=_bentoml("loadtest.peers.bentoml.server:Server"),
             body=lambda text, model: {"inputs": [text]},
             read=_first,

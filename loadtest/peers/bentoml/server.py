@@ -1,5 +1,5 @@
 """
-BentoML with its own adaptive batching, over onnxruntime.
+BentoML over onnxruntime, with its own adaptive batching where a call may hold more than one text.
 
 A batchable endpoint takes and gives lists: the client sends a list of one.
 """
