@@ -94,7 +94,7 @@ def measure(plan: Plan) -> Found:
     for number in range(plan.rounds):
         for runner in runners[:: 1 if number % 2 == 0 else -1]:
             rates = {found.offered[c.name] for c in plan.contests if runner in c.runners}
-            stretch = _stretch(plan, runner, sorted(rates), seed=number + 1)
+            stretch = _measured(plan, runner, sorted(rates), seed=number + 1)
             found.stretches.setdefault(runner, []).append(stretch)
             _say(f"round {number + 1}: {runner.peer} {runner.model}: {_told(stretch)}")
     return found
@@ -119,6 +119,15 @@ def _check(plan: Plan, runners: Sequence[Runner], found: Found) -> None:
                         raise Unlike(f"{runner.peer} on {runner.model} answers otherwise: {same}")
             probe = _saturated(plan, runner, server, PROBE_S)
             found.capacities[runner] = statistics.fmean(probe.rates)
+
+
+def _measured(plan: Plan, runner: Runner, rates: Sequence[float], *, seed: int) -> Stretch:
+    """Once more where it did not come up: something else may have taken its port meanwhile."""
+    try:
+        return _stretch(plan, runner, rates, seed=seed)
+    except NotServing as error:
+        _say(f"started once more: {error}")
+        return _stretch(plan, runner, rates, seed=seed)
 
 
 def _stretch(plan: Plan, runner: Runner, rates: Sequence[float], *, seed: int) -> Stretch:

@@ -146,22 +146,17 @@ def verdict(found: Outcome) -> str:
     name = PEERS[found.fastest.runner.peer].shown
     target, best = found.contest.target, found.best
     if best.low >= target:
-        kept = "surely"
+        reached = f"surely the {target:g} x it is to be"
     elif best.value >= target:
-        kept = "but not surely"
+        reached = f"the {target:g} x it is to be, but not surely"
     else:
-        kept = "short of"
-    reached = {
-        "surely": f"surely the {target:g} x it is to be",
-        "but not surely": f"the {target:g} x it is to be, but not surely",
-        "short of": f"short of the {target:g} x it is to be",
-    }[kept]
-    whom = "the fastest other" if len(found.rows) > 2 else "that"
+        reached = f"short of the {target:g} x it is to be"
+    whom = f"the fastest other, {name}" if len(found.rows) > 2 else name
     waits = "below every other's" if found.quicker else "not surely below every other's"
     if len(found.rows) == 2:
         waits = "below its" if found.quicker else "not surely below its"
     return (
-        f"Kadogo answers {best} times the texts a second of {whom}, {name}: {reached}; "
+        f"Kadogo answers {best} times the texts a second of {whom}: {reached}; "
         f"at {found.offered:g} requests/s its p99 is {waits}."
     )
 

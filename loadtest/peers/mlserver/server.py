@@ -39,7 +39,7 @@ def settings(this: Told) -> dict[str, object]:
     return {
         "host": "127.0.0.1",
         "http_port": this.port,
-        "grpc_port": this.port + 1,
+        "grpc_port": 0,  # any: nobody asks there
         "metrics_endpoint": None,
         "parallel_workers": this.settings.workers if this.settings.workers > 1 else 0,
         "use_structured_logging": False,
