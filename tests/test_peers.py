@@ -13,6 +13,7 @@ import pytest
 
 from build.errors import BuildError
 from build.plain_files import write_plain_files
+from loadtest.faults import client
 from loadtest.peers import intervals
 from loadtest.peers.check import agreement
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen, runners_of
@@ -243,3 +244,15 @@ def test_a_peer_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr == "peers: mosec is not installed: make peer NAME=mosec\n"
+
+
+# --- the client's reading ---------------------------------------------------------------------
+
+
+def test_an_answer_in_chunks_is_read_once_it_is_whole() -> None:
+    head = b"http/1.1 200 ok\r\ntransfer-encoding: chunked"
+    sent = b'4\r\n{"en\r\nA;x=1\r\ntities":[]\r\n0\r\n\r\n'
+    assert client._body(head, sent + b"HTTP") == (b'{"entities":[]', len(sent))
+    assert all(client._body(head, sent[:end]) == (None, 0) for end in range(len(sent)))
+    assert client._body(b"x\r\ncontent-length: 3", b"abcd") == (b"abc", 3)
+    assert client._body(b"x\r\ncontent-length: 3", b"ab") == (None, 0)
