@@ -8,6 +8,12 @@ PORT ?= 3000
 # Where the corpora are (docs/data.md); only `make build` and `make test-data` need them.
 DATA ?= data
 ARGS ?=
+# Of the comparison with other servers: peer NAME serves MODEL; peers takes NAMES (none: all).
+NAME ?= starlette
+MODEL ?= ner-base
+NAMES ?=
+ROUNDS ?= 4
+SECONDS ?= 3
 
 export BENTOML_DO_NOT_TRACK := True
 export TOKENIZERS_PARALLELISM := false
@@ -17,12 +23,14 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-data check format build frontier loadtest bench overload soak image lock clean
+.PHONY: help serve test test-data check format build frontier loadtest bench overload soak peer \
+  peers peers-tune image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo 'Variables, as in `make serve PORT=3001`: HOST and PORT of the server, DATA (the corpora),'
 	@echo 'ARGS (passed on), PYTHON (makes .venv) and TORCH_INDEX (PyTorch for the CPU: see README.md).'
+	@echo 'Of the comparison (docs/benchmarks.md): NAME and MODEL of peer; NAMES, ROUNDS and SECONDS of peers.'
 
 # create_server binds as the server will (SO_REUSEADDR); all but a port in use is left to the server.
 serve: .venv/.serve ## serve the embedded models on 127.0.0.1:3000
@@ -48,7 +56,7 @@ format: .venv/.test ## format the code and mend what lint can mend
 
 # The commands that read no corpora take no --data.
 build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
-	$(BIN)/python -m build $(ARGS) $(if $(filter import shape measure report frontier bench,$(ARGS)),,--data $(DATA))
+	$(BIN)/python -m build $(ARGS) $(if $(filter import shape files measure report frontier bench,$(ARGS)),,--data $(DATA))
 
 frontier: .venv/.build ## draw quality against bytes and speed: docs/compression.md
 	$(BIN)/python -m build frontier $(ARGS)
@@ -65,14 +73,40 @@ overload: .venv/.loadtest ## three times what a running server can do, for a min
 soak: .venv/.loadtest ## 70 % of what a running server can do, for half an hour
 	$(BIN)/python -m loadtest soak --host http://$(HOST):$(PORT) $(ARGS)
 
+PEERS := $(patsubst loadtest/peers/%/requirements.txt,%,$(wildcard loadtest/peers/*/requirements.txt))
+ENVIRONMENTS = $(foreach name,$(or $(NAMES),$(PEERS)),.venv-peers/$(name)/.made)
+
+peer: .venv-peers/$(NAME)/.made .cache/peers/.made ## another server by itself: NAME=litserve
+	$(BIN)/python -m loadtest.peers serve $(NAME) --model $(MODEL) --port $(PORT)
+
+peers: .venv/.serve .venv/.loadtest $(ENVIRONMENTS) .cache/peers/.made ## other servers beside Kadogo
+	$(BIN)/python -m loadtest.peers run --names "$(NAMES)" --rounds $(ROUNDS) --seconds $(SECONDS) $(ARGS)
+
+peers-tune: $(ENVIRONMENTS) .cache/peers/.made ## find other servers' best settings
+	$(BIN)/python -m loadtest.peers tune $(NAMES)
+
 image: .venv/.serve ## a container image: TARGET=bento, slim or torch (docs/operating.md)
 	deploy/image.sh
 
 lock: .venv/.test ## resolve requirements/*.in into pinned requirements/*.txt
 	requirements/lock.sh
 
+.venv-peers/%/.made: loadtest/peers/%/requirements.txt | .venv/bin/python
+	$(PYTHON) -m venv .venv-peers/$*
+	.venv-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) -r $<
+	touch $@
+
+# What others read: the embedded baseline and its int8, AfriBERTa-base's shape whole and compressed.
+.cache/peers/.made: models/zoo/ner-base/model.onnx models/zoo/ner-int8/model.onnx | .venv/.build .venv/.loadtest
+	rm -rf .cache/peers
+	$(BIN)/python -m build shape afriberta-base --like ner-distilled-int8 --out .cache/peers/shapes
+	$(BIN)/python -m build files ner-base --network --out .cache/peers
+	$(BIN)/python -m build files ner-int8 --out .cache/peers
+	$(BIN)/python -m build files afriberta-base-base --network --catalog .cache/peers/shapes --out .cache/peers
+	touch $@
+
 clean: ## remove what the targets above made; trained checkpoints in .cache stay
-	rm -rf .venv reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

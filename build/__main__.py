@@ -349,6 +349,26 @@ def _pair(
     print(f"serve them with KADOGO_CATALOG={args.catalog} make serve")
 
 
+def _files(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m build files",
+        description="Variants as the files other software reads: model.onnx, tokenizer.json, "
+        "labels.json, each in a folder of its own.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    told = "also the Hugging Face folder it was exported from: a baseline's"
+    parser.add_argument("--network", action="store_true", help=told)
+    parser.add_argument("--catalog", type=Path, default=ZOO)
+    args = parser.parse_args(words)
+    _quiet_libraries()
+    from build.plain_files import write_plain_files
+
+    for name in args.names:
+        write_plain_files(args.catalog / name, args.out / name, network=args.network)
+    return 0
+
+
 # --- judging ----------------------------------------------------------------------------------
 
 
@@ -594,6 +614,7 @@ def _bench(words: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "import": _import,
     "shape": _shape,
+    "files": _files,
     "evaluate": _evaluate,
     "labelled": _labelled,
     "seeds": _seeds,

@@ -142,7 +142,7 @@ class Pool:
 
 
 class _Connection(asyncio.Protocol):
-    """Reads one answer at a time; ours all say how long they are."""
+    """Reads one answer at a time; ours all say how long they are, others' may come in chunks."""
 
     def __init__(self) -> None:
         self.closed = self.used = False
@@ -164,13 +164,12 @@ class _Connection(asyncio.Protocol):
         if not found or self._answer is None:
             return
         lower = head.lower()
-        at = lower.find(b"\r\ncontent-length:")
-        length = int(lower[at + 17 :].partition(b"\r\n")[0]) if at >= 0 else 0
-        if len(rest) < length:
+        body, length = _body(bytes(lower), bytes(rest))
+        if body is None:
             return
         self.closed = b"\r\nconnection: close" in lower
         if not self._answer.done():
-            self._answer.set_result((int(head[9:12]), bytes(rest[:length])))
+            self._answer.set_result((int(head[9:12]), body))
             self.used = True
         self._read = bytearray(rest[length:])
 
@@ -183,6 +182,28 @@ class _Connection(asyncio.Protocol):
         self.closed = True
         if self._transport is not None:
             self._transport.close()
+
+
+def _body(head: bytes, rest: bytes) -> tuple[bytes | None, int]:
+    """
+    The body at the beginning of `rest` and how many bytes of it it takes; None: not all there yet.
+
+    In chunks: 4\\r\\nwiki\\r\\n0\\r\\n\\r\\n  ->  wiki
+    """
+    if b"\r\ntransfer-encoding: chunked" not in head:
+        at = head.find(b"\r\ncontent-length:")
+        length = int(head[at + 17 :].partition(b"\r\n")[0]) if at >= 0 else 0
+        return (rest[:length], length) if len(rest) >= length else (None, 0)
+    body, at = b"", 0
+    while (end := rest.find(b"\r\n", at)) >= 0:
+        size = int(rest[at:end].partition(b";")[0], 16)
+        at = end + 2 + size + 2
+        if len(rest) < at:
+            return None, 0
+        if not size:
+            return body, at
+        body += rest[end + 2 : at - 2]
+    return None, 0
 
 
 async def offered(

@@ -1,0 +1,130 @@
+"""
+Load on one server: saturated by wrk, which takes next to nothing of its cores, or at a rate.
+
+Knows nothing of models or of what the answers say beyond a mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest.faults.client import Pool, offered
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+LONGEST_ANSWER_S = 30
+
+
+class NoLoad(Exception):
+    """The load generator is not there or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saturated:
+    """
+    rates    right answers in each second (or part of the time, where it is shorter) after warm-up
+    answers  right ones in all, warm-up's too
+    failed   other answers and broken connections
+    """
+
+    rates: tuple[float, ...]
+    answers: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """
+    latencies_s  of right answers, from when each was to be sent
+    failed       other answers, none, and what was never sent
+    lag_s        how late the latest of 99 % went out
+    """
+
+    latencies_s: tuple[float, ...]
+    failed: int
+    lag_s: float
+
+
+def saturate(
+    url: str,
+    bodies: Sequence[bytes],
+    mark: str,
+    *,
+    connections: int,
+    warmup_s: float,
+    seconds: float,
+) -> Saturated:
+    """POST the bodies in turn, over and over. Raises NoLoad."""
+    if not shutil.which("wrk"):
+        raise NoLoad("wrk is not installed: apt-get install wrk, or what your system has for it")
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        file.write(b"\n".join(bodies))
+        file.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{math.ceil(warmup_s + seconds)}s"]
+        command += ["--timeout", f"{LONGEST_ANSWER_S}s", "-s", str(SCRIPT), url, "--"]
+        done = subprocess.run([*command, file.name, mark], capture_output=True, text=True)
+    if done.returncode:
+        raise NoLoad(f"wrk failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    ended, failed = read_wrk(done.stdout)
+    return Saturated(rates(ended, after_s=warmup_s, seconds=seconds), len(ended), failed)
+
+
+def read_wrk(output: str) -> tuple[tuple[float, ...], int]:
+    """Seconds of right answers, and failures, from what wrk.lua prints."""
+    ended, failed = [], 0
+    for line in output.splitlines():
+        match line.split():
+            case ["answered", moment]:
+                ended.append(float(moment))
+            case ["failed", number]:
+                failed += int(number)
+    return tuple(ended), failed
+
+
+def rates(ended: Sequence[float], *, after_s: float, seconds: float) -> tuple[float, ...]:
+    """
+    Answers a second in equal parts of about a second.
+
+    ended 0.5 1.1 1.9 2.5   after_s 1   seconds 2   ->   2 1
+    """
+    parts = max(1, int(seconds))
+    length = seconds / parts
+    counts = [0] * parts
+    for moment in ended:
+        place = math.floor((moment - after_s) / length)
+        if 0 <= place < parts:
+            counts[place] += 1
+    return tuple(count / length for count in counts)
+
+
+def offer(
+    url: str,
+    path: str,
+    bodies: Sequence[bytes],
+    mark: str,
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+) -> Offered:
+    """Open loop: Poisson arrivals, each sent when it is due whatever became of those before."""
+
+    async def run() -> Offered:
+        pool = Pool(url)
+        try:
+            found = await offered(pool, path, bodies, rate=rate, seconds=seconds, seed=seed)
+        finally:
+            pool.close()
+        right = [
+            each for each in found.answers if each.status == 200 and mark.encode() in each.body
+        ]
+        failed = len(found.answers) - len(right) + found.dropped
+        return Offered(tuple(each.latency_s for each in right), failed, found.lag_s)
+
+    return asyncio.run(run())

@@ -1,0 +1,252 @@
+"""
+What came of the contests: ratios with their intervals, a verdict in a sentence, Markdown and JSON.
+
+Pure but for writing two files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtest.peers.contests import Contest, Runner
+from loadtest.peers.intervals import (
+    Interval,
+    Rounds,
+    around,
+    draws,
+    figure,
+    mean,
+    p99,
+    whole,
+)
+from loadtest.peers.measure import Found, Stretch
+from loadtest.peers.peers import PEERS
+from loadtest.peers.tune import tuned
+
+LATE_S = 0.01  # of the generator: then its latencies are its own
+
+HEAD = (
+    "server", "settings", "texts/s", "Kadogo's rate / its", "CPU ms a text",
+    "p99 ms", "Kadogo's p99 / its", "memory MB", "Kadogo's / its", "start s", "Kadogo's / its",
+    "same answers",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """
+    One server in a contest. Ratios are Kadogo's by its; of Kadogo itself there are none.
+
+    settings  workers x threads x threads in a call
+    same      None where no answers were compared
+    """
+
+    runner: Runner
+    settings: str
+    rate: Interval
+    cpu_ms: float
+    p99_ms: Interval
+    memory_mb: float
+    start_s: float
+    failed: int
+    lag_ms: float
+    same: str | None
+    rate_ratio: Interval | None = None
+    p99_ratio: Interval | None = None
+    memory_ratio: Interval | None = None
+    start_ratio: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """
+    rows  Kadogo's, then the others' from the fastest on
+    best  Kadogo's rate by that of the fastest other in each resample, whichever that is
+    """
+
+    contest: Contest
+    offered: float
+    rows: Sequence[Row]
+    best: Interval
+
+    @property
+    def fastest(self) -> Row:
+        return self.rows[1]
+
+    @property
+    def quicker(self) -> bool:
+        """Whether Kadogo's p99 is surely below that of each other."""
+        return all(row.p99_ratio is not None and row.p99_ratio.high < 1 for row in self.rows[1:])
+
+
+def outcome(contest: Contest, found: Found) -> Outcome:
+    runners = contest.runners
+    offered = found.offered[contest.name]
+    of = {runner: found.stretches[runner] for runner in runners}
+    rates = _Measure([[s.rates for s in of[runner]] for runner in runners], mean)
+    waits = _Measure([[s.latencies[offered] for s in of[runner]] for runner in runners], p99)
+    memory = _Measure([[(s.memory_bytes,) for s in of[runner]] for runner in runners], mean)
+    start = _Measure([[(s.start_s,) for s in of[runner]] for runner in runners], mean)
+    rows = []
+    for place, runner in enumerate(runners):
+        compared = place > 0
+        same = found.agreements.get(runner)
+        rows.append(
+            Row(
+                runner=runner,
+                settings="" if not compared else str(tuned(runner.peer, runner.model)),
+                rate=rates.interval(place),
+                cpu_ms=mean(np.array([s.cpu_s for s in of[runner]])) * 1000,
+                p99_ms=_scaled(waits.interval(place), 1000),
+                memory_mb=memory.values[place] / 1e6,
+                start_s=start.values[place],
+                failed=sum(s.failed for s in of[runner]),
+                lag_ms=max(s.lag_s for s in of[runner]) * 1000,
+                same=str(same) if same and contest.is_equal else None,
+                rate_ratio=rates.ratio(place) if compared else None,
+                p99_ratio=waits.ratio(place) if compared else None,
+                memory_ratio=memory.ratio(place) if compared else None,
+                start_ratio=start.ratio(place) if compared else None,
+            )
+        )
+    kadogo, *others = rows
+    others.sort(key=lambda row: -row.rate.value)
+    value = rates.values[0] / max(rates.values[1:])
+    best = around(value, rates.drawn[:, 0] / rates.drawn[:, 1:].max(axis=1))
+    return Outcome(contest=contest, offered=offered, rows=[kadogo, *others], best=best)
+
+
+class _Measure:
+    """One statistic of all runners of a contest, the first Kadogo's."""
+
+    def __init__(self, sides: Sequence[Rounds], statistic: Any) -> None:
+        self.values = [whole(rounds, statistic) for rounds in sides]
+        self.drawn = draws(sides, statistic)
+
+    def interval(self, place: int) -> Interval:
+        return around(self.values[place], self.drawn[:, place])
+
+    def ratio(self, place: int) -> Interval:
+        drawn = self.drawn[:, 0] / np.maximum(self.drawn[:, place], 1e-12)
+        return around(self.values[0] / self.values[place], drawn)
+
+
+def _scaled(interval: Interval, by: float) -> Interval:
+    return Interval(interval.value * by, interval.low * by, interval.high * by)
+
+
+def verdict(found: Outcome) -> str:
+    """One sentence: faster than the best of them or not, by how much, and what of the target."""
+    name = PEERS[found.fastest.runner.peer].shown
+    target, best = found.contest.target, found.best
+    if best.low >= target:
+        reached = f"surely the {target:g} x it is to be"
+    elif best.value >= target:
+        reached = f"the {target:g} x it is to be, but not surely"
+    else:
+        reached = f"short of the {target:g} x it is to be"
+    whom = f"the fastest other, {name}" if len(found.rows) > 2 else name
+    waits = "below every other's" if found.quicker else "not surely below every other's"
+    if len(found.rows) == 2:
+        waits = "below its" if found.quicker else "not surely below its"
+    return (
+        f"Kadogo answers {best} times the texts a second of {whom}: {reached}; "
+        f"at {found.offered:g} requests/s its p99 is {waits}."
+    )
+
+
+def markdown(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    return "\n".join([*lines, "", *(line for each in outcomes for line in _section(each))])
+
+
+def _section(found: Outcome) -> Iterator[str]:
+    contest = found.contest
+    yield f"### {contest.title}"
+    yield ""
+    yield verdict(found)
+    yield ""
+    yield _line(HEAD)
+    yield _line(["---"] * len(HEAD))
+    for row in found.rows:
+        yield _line(_cells(row))
+    yield ""
+    yield (
+        f"p99 at {found.offered:g} requests/s, 70 % of the slowest's capacity. "
+        f"Kadogo serves `{contest.ours}`, the others `{contest.theirs}`."
+    )
+    for trouble in _troubles(found):
+        yield f"**{trouble}**"
+    yield ""
+
+
+def _cells(row: Row) -> Iterator[str]:
+    yield PEERS[row.runner.peer].shown
+    yield row.settings
+    yield str(row.rate)
+    yield str(row.rate_ratio or "")
+    yield figure(row.cpu_ms)
+    yield str(row.p99_ms)
+    yield str(row.p99_ratio or "")
+    yield figure(row.memory_mb)
+    yield str(row.memory_ratio or "")
+    yield figure(row.start_s)
+    yield str(row.start_ratio or "")
+    yield row.same or ""
+
+
+def _troubles(found: Outcome) -> Iterator[str]:
+    for row in found.rows:
+        name = PEERS[row.runner.peer].shown
+        if row.failed:
+            yield f"{name}: {row.failed} requests failed."
+        if row.lag_ms > LATE_S * 1000:
+            yield f"{name}: requests went out up to {row.lag_ms:.0f} ms late: p99 is not its own."
+
+
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write(outcomes: Sequence[Outcome], found: Found, facts: Mapping[str, str], out: Path) -> None:
+    """`out`/peers.md, to be read or pasted whole, and peers.json with all that was measured."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "peers.md").write_text(markdown(outcomes, facts))
+    book = {
+        "facts": facts,
+        "contests": [
+            {
+                "name": each.contest.name,
+                "title": each.contest.title,
+                "target": each.contest.target,
+                "verdict": verdict(each),
+                "kept": each.best.value >= each.contest.target,
+                "offered": each.offered,
+                "best": asdict(each.best),
+                "rows": [_record(row) for row in each.rows],
+            }
+            for each in outcomes
+        ],
+        "rounds": [
+            {"peer": runner.peer, "model": runner.model, "rounds": [_raw(s) for s in stretches]}
+            for runner, stretches in found.stretches.items()
+        ],
+    }
+    (out / "peers.json").write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n")
+
+
+def _record(row: Row) -> dict[str, Any]:
+    told = asdict(row)
+    del told["runner"]
+    return {"peer": row.runner.peer, "model": row.runner.model, **told}
+
+
+def _raw(stretch: Stretch) -> dict[str, Any]:
+    waits = {str(rate): [round(each, 5) for each in s] for rate, s in stretch.latencies.items()}
+    return {**asdict(stretch), "latencies": waits}
