@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Render the overlays and hold them against the schemas of a cluster's version, strictly.
+# Needs kubectl (or kustomize) and PyPI's kubernetes-validate; VERSION (1.34).
+# A ServiceMonitor has no schema there: tests/test_kubernetes.py looks at what it names.
+set -euo pipefail
+cd "$(dirname "$0")"
+rendered=$(mktemp -d)
+trap 'rm -rf "$rendered"' EXIT
+for overlay in small production; do
+  if command -v kustomize > /dev/null; then kustomize build "$overlay"; else kubectl kustomize "$overlay"; fi \
+    > "$rendered/$overlay.yaml"
+  kubernetes-validate --strict -k "${VERSION:-1.34}" "$rendered/$overlay.yaml"
+done
