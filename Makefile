@@ -17,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-data check format build frontier loadtest bench soak image lock clean
+.PHONY: help serve test test-data check format build frontier loadtest bench soak bulk image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,9 @@ bench: .venv/.test ## speed ratios from one interleaved run on this machine
 soak: .venv/.loadtest ## three times what a running server can do, for a minute
 	$(BIN)/python -m loadtest.faults.overload --host http://$(HOST):$(PORT) $(ARGS)
 
+bulk: .venv/.bulk ## tag a corpus: make bulk ARGS="corpus.parquet --variant ner-int8 --out tagged.parquet"
+	$(BIN)/python -m service.bulk tag $(ARGS)
+
 image: .venv/.serve ## a Bento, and a container of it with docker, podman or buildah
 	deploy/image.sh
 
@@ -87,6 +90,10 @@ clean: ## remove what the targets above made; trained checkpoints in .cache stay
 
 .venv/.build: requirements/serve.txt requirements/build.txt | .venv/bin/python
 	$(INSTALL) $(TORCH) -r requirements/serve.txt -r requirements/build.txt
+	touch $@
+
+.venv/.bulk: requirements/serve.txt requirements/bulk.txt | .venv/bin/python
+	$(INSTALL) -r requirements/serve.txt -r requirements/bulk.txt
 	touch $@
 
 .venv/.test: $(wildcard requirements/*.txt) | .venv/bin/python

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SET_ASIDE, FAILED, STOPPED = 1, 2, 130
 PART_ROWS = 2048
 INSTALL = "pip install -r requirements/bulk.txt"
+HERE = ("127.", "local")
 # Seconds between two lines of progress where nobody sits before them.
 EVERY = 10.0
 
@@ -66,6 +67,9 @@ def _tag(asked: argparse.Namespace) -> int:
         max_text=settings.max_text,
         part_rows=asked.part_rows,
     )
+    if asked.address is None or asked.address.startswith(HERE):
+        # Ray would listen on every interface, and run what comes. It reads this as it is imported.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         from service.bulk import files, run, work
     except ImportError as error:

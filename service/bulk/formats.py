@@ -54,6 +54,8 @@ class Reader(Protocol):
 
 
 def reader(plan: Plan) -> Reader:
+    """For a worker, which has one core."""
+    pa.set_cpu_count(1)
     return _Tables(plan) if plan.kind is Kind.PARQUET else _Lines(plan)
 
 

@@ -1,7 +1,7 @@
 """
 Parts done by a pool of workers on Ray Data, here or on a cluster. The only file that imports ray.
 
-A node that dies takes no part with it: Ray gives what it was at to another.
+A node that dies takes no part with it: what it was at is done again by another.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import msgspec
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 import ray.data
+from ray.util.annotations import RayDeprecationWarning
 
 from models.errors import KadogoError
 from service.bulk.parts import Done, Failed, Part, Refused
@@ -30,7 +32,8 @@ from service.settings import ROOT
 OBJECT_STORE = 128 << 20
 # Parts of one dataset: Ray keeps something of each.
 WAVE = 4096
-LOOPBACK = "127.0.0.1"
+# How often in a row Ray may fail before a part is done, until it is given up.
+PATIENCE = 3
 # Of a variant that is sent to the nodes of a cluster: its folder below their working folder.
 SENT = "variant"
 
@@ -41,15 +44,22 @@ def done(
     """
     What came of each part, as they end; on so many workers, on a cluster as many as it has cores.
 
-    Raises `Refused` where Ray cannot be reached or fails.
+    Raises `Refused` where Ray cannot be reached, or fails again and again.
     """
-    try:
-        with _joined(job, workers, address) as there:
-            for first in range(0, len(todo), WAVE):
-                yield from _wave(there, todo[first : first + WAVE], workers, address)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError, TimeoutError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise Refused(f"Ray: {reason[-1]}: the same command goes on from here") from error
+    waiting = {part.index: part for part in todo}
+    fruitless = 0
+    with _joined(job, workers, address) as there:
+        while waiting:
+            before, reason = len(waiting), "nothing came back"
+            try:
+                for came in _wave(there, list(waiting.values())[:WAVE], workers, address):
+                    waiting.pop(came.part, None)
+                    yield came
+            except ray.exceptions.RayError as error:  # a worker died, perhaps with its node
+                reason = _last_line(error)
+            fruitless = 0 if len(waiting) < before else fruitless + 1
+            if fruitless == PATIENCE:
+                raise Refused(f"Ray: {reason}: the same command goes on from here")
 
 
 class Tagger:
@@ -91,16 +101,23 @@ def _wave(
         max_size=first if workers or address is None else None,
     )
     items = [{"part": msgspec.json.encode(part)} for part in todo]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        Tagger,
-        batch_size=1,
-        compute=pool,
-        num_cpus=1,
-        fn_constructor_args=(msgspec.json.encode(job),),
-    )
+    with warnings.catch_warnings():
+        # Ray has no other word yet for the last two. What it starts again it starts without end,
+        # a part that kills its worker too; `done` counts.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            Tagger,
+            batch_size=1,
+            compute=pool,
+            num_cpus=1,
+            fn_constructor_args=(msgspec.json.encode(job),),
+            max_restarts=0,
+            max_task_retries=0,
+        )
     for row in dataset.iter_rows():
         came = msgspec.json.decode(row["came"], type=_Came)
-        yield came.done or came.failed or Failed(part=-1, reason="nothing came back")
+        if one := came.done or came.failed:
+            yield one
 
 
 @contextlib.contextmanager
@@ -115,19 +132,26 @@ def _joined(job: Job, workers: int | None, address: str | None) -> Iterator[Job]
                 num_cpus=workers,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE,
-                _node_ip_address=LOOPBACK,
                 **quiet,
             )
         else:
             home = Path(ends.enter_context(tempfile.TemporaryDirectory()))
             _packed(home, Path(job.variant))
-            ray.init(address=address, runtime_env={"working_dir": str(home)}, **quiet)
+            try:
+                ray.init(address=address, runtime_env={"working_dir": str(home)}, **quiet)
+            except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
+                raise Refused(f"--address {address}: {_last_line(error)}") from error
             job = msgspec.structs.replace(job, variant=f"{SENT}/{job.plan.ask.variant}")
         ends.callback(ray.shutdown)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         yield job
+
+
+def _last_line(error: BaseException) -> str:
+    """The one of Ray's many that says what happened."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _packed(home: Path, variant: Path) -> None:

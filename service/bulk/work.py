@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import pyarrow as pa
 
 from models.catalog import open_variant
 from models.errors import BrokenVariant, KadogoError
@@ -79,6 +78,11 @@ class Place(Value, frozen=True, kw_only=True):
     def plan(self) -> str:
         return f"{self.folder}/{KEPT}/plan.json"
 
+    def owns(self, path: str) -> bool:
+        """Whether a run put it there: it is no input of the next."""
+        ours = path in (self.out, self.rejected, self.summary)
+        return ours or path.startswith(f"{self.folder}/")
+
     def part(self, index: int, kind: Kind) -> str:
         return f"{self.folder}/part-{index:06d}.{kind}"
 
@@ -113,7 +117,9 @@ def begun(place: Place, ask: Ask, inputs: Sequence[str]) -> Plan | Total:
 
     Raises `Refused` where the place holds anything else than a run that asked the same.
     """
-    found = files.find(inputs)
+    found = [each for each in files.find(inputs) if not place.owns(each.path)]
+    if not found:
+        raise Refused(f"there are no inputs beside what is in {place.out} itself")
     mine = fingerprint(ask, found)
     if written := files.read(place.summary):
         done = _decoded(written, Total, place.summary)
@@ -124,9 +130,8 @@ def begun(place: Place, ask: Ask, inputs: Sequence[str]) -> Plan | Total:
         plan = _decoded(written, Plan, place.plan)
         _check_same(plan.fingerprint, mine, plan.ask, ask, place.folder)
         return plan
-    for path in {place.out, place.folder}:
-        if files.below(path) if path == place.folder else files.exists(path):
-            raise Refused(f"{path} is there already and no run's: remove it or choose another")
+    if (place.single and files.exists(place.out)) or {*files.below(place.folder)} - {KEPT}:
+        raise Refused(f"{place.out} is there already and no run's: remove it or choose another")
     plan = planned(ask, found)
     files.make(f"{place.folder}/{KEPT}")
     files.write(place.plan, msgspec.json.encode(plan))
@@ -178,7 +183,6 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._reader: Reader | None = None
-        pa.set_cpu_count(1)
         options = SessionOptions(threads=1, provider=job.provider)
         self._pipeline = open_variant(Path(job.variant), options)
         found, wanted = self._pipeline.variant.digest, job.plan.ask.digest
