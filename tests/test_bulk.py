@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import msgspec
 import psutil
 import pytest
 
-from models import catalog
+from models import catalog, stored
 from models.spec import Task, Windows
 from service.settings import ROOT
 from tests.test_serve import serving
@@ -205,11 +206,12 @@ def test_fields_of_lines_are_carried_over_as_they_are_written(zoo: Path, tmp_pat
 def test_lines_are_read_however_they_are_packed(
     zoo: Path, tmp_path: Path, suffix: str, last: str
 ) -> None:
-    from backports import zstd
-
     packed: dict[str, Callable[[bytes], bytes]] = {
-        "": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd.compress
-    }  # fmt: skip
+        "": bytes,
+        ".gz": gzip.compress,
+        ".xz": lzma.compress,
+        ".zst": partial(stored.pack, level=3),
+    }
     texts = [f"Kano {number} \u2028 x" for number in range(100)]
     content = "\n".join(texts).encode() + last.encode()
     (tmp_path / f"in.txt{suffix}").write_bytes(packed[suffix](content))
