@@ -24,7 +24,7 @@ TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-data check format build frontier loadtest bench overload soak peer \
-  peers peers-tune image lock clean
+  peers peers-tune bulk image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -85,6 +85,9 @@ peers: .venv/.serve .venv/.loadtest $(ENVIRONMENTS) .cache/peers/.made ## other 
 peers-tune: $(ENVIRONMENTS) .cache/peers/.made ## find other servers' best settings
 	$(BIN)/python -m loadtest.peers tune $(NAMES)
 
+bulk: .venv/.bulk ## tag a corpus: make bulk ARGS="corpus.parquet --variant ner-int8 --out tagged.parquet"
+	$(BIN)/python -m service.bulk tag $(ARGS)
+
 image: .venv/.serve ## a container image: TARGET=bento, slim or torch (docs/operating.md)
 	deploy/image.sh
 
@@ -124,6 +127,10 @@ clean: ## remove what the targets above made; trained checkpoints in .cache stay
 
 .venv/.build: requirements/serve.txt requirements/build.txt | .venv/bin/python
 	$(INSTALL) $(TORCH) -r requirements/serve.txt -r requirements/build.txt
+	touch $@
+
+.venv/.bulk: requirements/serve.txt requirements/bulk.txt | .venv/bin/python
+	$(INSTALL) -r requirements/serve.txt -r requirements/bulk.txt
 	touch $@
 
 .venv/.test: $(wildcard requirements/*.txt) | .venv/bin/python

@@ -3,7 +3,7 @@
 # `python -m piptools` would import our own folder named build.
 set -euo pipefail
 cd "$(dirname "$0")"
-for name in serve build loadtest test bitsandbytes openvino tracing; do
+for name in serve build loadtest test bitsandbytes openvino tracing bulk; do
   ../.venv/bin/pip-compile --quiet --upgrade --no-header --strip-extras --annotation-style line \
     --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file "$name.txt" "$name.in"
   # A CPU build's local version tag would tie the pin to one index.

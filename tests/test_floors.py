@@ -19,7 +19,17 @@ MAY_IMPORT = {
     "build": {"build", "models"},
     "loadtest": {"loadtest"},
 }
-HEAVY = {"torch", "transformers", "onnx", "onnxscript", "openvino", "bitsandbytes", "ray", "locust"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "openvino",
+    "bitsandbytes",
+    "ray",
+    "pyarrow",
+    "locust",
+}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -52,9 +62,14 @@ def test_torch_is_imported_in_one_file_outside_build_and_in_the_server_of_a_peer
 
 @pytest.mark.parametrize(
     ("library", "name"),
-    [("onnxruntime", "models/runtime_onnx.py"), ("openvino", "models/runtime_openvino.py")],
+    [
+        ("onnxruntime", "models/runtime_onnx.py"),
+        ("openvino", "models/runtime_openvino.py"),
+        ("ray", "service/bulk/run.py"),
+        ("pyarrow", "service/bulk/formats.py"),
+    ],
 )
-def test_a_runtime_is_imported_in_one_file_of_models_and_service(library: str, name: str) -> None:
+def test_a_library_is_imported_in_one_file_of_models_and_service(library: str, name: str) -> None:
     found = {
         str(file.relative_to(ROOT))
         for folder in ("models", "service")
@@ -65,7 +80,15 @@ def test_a_runtime_is_imported_in_one_file_of_models_and_service(library: str, n
 
 
 @pytest.mark.parametrize(
-    "module", ["service.app", "models.catalog", "models.runtime_onnx", "build.recipes", "build.run"]
+    "module",
+    [
+        "service.app",
+        "service.bulk.__main__",
+        "models.catalog",
+        "models.runtime_onnx",
+        "build.recipes",
+        "build.run",
+    ],
 )
 def test_heavy_libraries_stay_out(module: str) -> None:
     probe = f"import sys, {module}; print(sorted({HEAVY!r} & sys.modules.keys()))"

@@ -1,0 +1,1 @@
+"""Tag a whole corpus with one variant: files in, the service's answers out."""
