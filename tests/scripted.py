@@ -87,13 +87,17 @@ def scripted(reply: Callable[[int], Reply]) -> Iterator[Scripted]:
         server = await asyncio.start_server(answered, "127.0.0.1", 0, backlog=1024)
         found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
+    async def stop() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in rest:
+            each.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
     def live() -> None:
         loop.run_until_complete(serve())
         ready.set()
         loop.run_forever()
-        for each in asyncio.all_tasks(loop):
-            each.cancel()
-        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+        loop.run_until_complete(stop())
         loop.close()
 
     thread = threading.Thread(target=live)
