@@ -194,7 +194,13 @@ def lines(server: Server) -> list[dict[str, Any]]:
 
 
 def of_request(server: Server, request_id: str) -> list[dict[str, Any]]:
-    return [line for line in lines(server) if line.get("request_id") == request_id]
+    """Its lines: they are written after the answer has gone, so they are waited for."""
+    end = time.monotonic() + 30
+    while True:
+        found = [line for line in lines(server) if line.get("request_id") == request_id]
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.05)
 
 
 def test_every_line_is_a_json_object(server: Server) -> None:
