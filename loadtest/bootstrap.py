@@ -183,9 +183,24 @@ def noise(figure: Drawn, again: Drawn) -> float:
     return math.exp(max(ends)) if len(ends) == 2 else math.inf
 
 
+def in_proportion(noise: float, figure: Drawn, other: Drawn) -> float:
+    """
+    What the noise of `figure` would be of another that ran but once: as much more or less of it as
+    its interval is wider or narrower. One that works near its peak varies more than one at ease.
+    """
+    mine, theirs = (_width(interval(each)) for each in (figure, other))
+    if not (0 < mine < math.inf and 0 < theirs < math.inf and noise < math.inf):
+        return noise
+    return math.exp(math.log(noise) * theirs / mine)
+
+
 def apart(ratio: float) -> float:
     """0.5 and 2 are as far from 1."""
     return abs(math.log(ratio)) if 0 < ratio < math.inf else math.inf
+
+
+def _width(found: Interval) -> float:
+    return math.log(found.high / found.low) if found.low > 0 and found.high < math.inf else math.inf
 
 
 def _interval(point: float, rounds: Floats, slices: Floats, count: int) -> Interval:

@@ -100,7 +100,7 @@ class Findings:
     """
     Of one task.
 
-    noise        of each statistic: how many times its own it may be here
+    noise        of each statistic: how many times its own the first variant's may be here
     differences  (variant, other, statistic) -> how many times the other's
     broken       promises, and kept: those that were not
     mismatches   between the server's figures and the client's, and swapped answers
@@ -151,10 +151,18 @@ def findings(
         for name in draws[first, False]
         if name in draws[first, True]
     }
+    own = {
+        (variant, name): bootstrap.in_proportion(
+            noise.get(name, math.inf), draws[first, False][name], figure
+        )
+        for variant in found.variants
+        for name, figure in draws[variant, False].items()
+        if name in draws[first, False]
+    }
     differences = {
         (mine, theirs, name): Difference(
             bootstrap.ratio(draws[mine, False][name], draws[theirs, False][name]),
-            noise.get(name, math.inf),
+            max(own.get((each, name), math.inf) for each in (mine, theirs)),
         )
         for mine in found.variants
         for theirs in found.variants

@@ -136,8 +136,12 @@ def broken(promises: Promises, measured: Iterable[Measured]) -> list[str]:
 
 
 def kept(promises: Promises, variants: Iterable[str]) -> list[str]:
-    """What is said of each where `broken` finds nothing."""
-    return [f"{name}: {promises.of(name)}" for name in variants if str(promises.of(name))]
+    """What is said where `broken` finds nothing: of all at once where all promise the same."""
+    names = list(variants)
+    said = {name: str(promises.of(name)) for name in names}
+    if len(names) > 1 and len(set(said.values())) == 1:
+        return [f"by each, {each}" for each in {*said.values()} if each]
+    return [f"by {name}, {each}" for name, each in said.items() if each]
 
 
 def _broken(promise: Promise, found: Measured) -> list[str]:

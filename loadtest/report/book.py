@@ -12,7 +12,7 @@ from loadtest.bootstrap import Interval
 from loadtest.findings import Findings, Row
 from loadtest.report import tables
 from loadtest.report.page import TASKS
-from loadtest.report.verdict import verdict
+from loadtest.report.verdict import shortened, verdict
 
 FORMAT = "kadogo-comparison/1"
 
@@ -25,7 +25,7 @@ def markdown(reports: Sequence[Findings], settings: Mapping[str, object], price:
             parts.append(f"## {TASKS.get(found.task, found.task)}")
         parts.append(f"**{said.headline}**")
         told = [
-            *(f"Not kept: {each}" for each in (*found.broken, *found.mismatches)),
+            *(f"Not kept: {each}" for each in shortened([*found.broken, *found.mismatches])),
             *(f"The load was in the way: {each}" for each in found.void),
             *said.reasons,
             *said.undecided,

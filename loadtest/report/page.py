@@ -15,7 +15,7 @@ from loadtest.findings import Findings
 from loadtest.report.plots import Plot, climbs, plots
 from loadtest.report.svg import COLOURS
 from loadtest.report.tables import Cell, Table, tables
-from loadtest.report.verdict import Verdict, verdict
+from loadtest.report.verdict import Verdict, shortened, verdict
 
 TASKS = {"ner": "Entities", "classification": "Topics"}
 
@@ -64,10 +64,10 @@ body{{margin:0 auto;max-width:70rem;padding:1.5rem 1rem 4rem;background:var(--gr
 color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}}
 h1{{font-size:1.05rem;font-weight:600;margin:0 0 1.2rem;color:var(--quiet)}}
 h2{{font-size:1.35rem;margin:2.8rem 0 .8rem;letter-spacing:-.01em}}
-h3{{font-size:1rem;margin:0 0 .5rem}}
+h3{{font-size:1rem;margin:1.5rem 0 .5rem}}figure h3{{margin-top:0}}
 p{{margin:.4rem 0}}
 code{{font:.92em ui-monospace,"SF Mono",Menlo,Consolas,monospace;background:var(--band);
-padding:.08em .3em;border-radius:.25em}}
+padding:.08em .3em;border-radius:.25em;white-space:nowrap}}
 .verdict{{background:var(--card);border:1px solid var(--line);border-left:.35rem solid var(--good);
 border-radius:.5rem;padding:1.1rem 1.3rem}}
 .verdict.bad{{border-left-color:var(--bad)}}.verdict.doubt{{border-left-color:var(--doubt)}}
@@ -94,6 +94,7 @@ figcaption{{color:var(--quiet);font-size:.84rem;line-height:1.45;margin-top:.4re
 svg{{display:block;width:100%;height:auto}}
 svg text{{fill:var(--ink);font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
 font-variant-numeric:tabular-nums}}
+svg text.ink{{stroke-width:3px;paint-order:stroke;stroke-linejoin:round}}
 svg text.quiet{{fill:var(--quiet)}}svg text.strong{{font-weight:600}}
 .grid{{stroke:var(--line);fill:none}}.axis,.tick{{stroke:var(--quiet);fill:none;opacity:.7}}
 .line{{fill:none;stroke-width:2;stroke-linejoin:round}}.line.thin{{stroke-width:1.4;opacity:.8}}
@@ -106,8 +107,9 @@ svg text.quiet{{fill:var(--quiet)}}svg text.strong{{font-weight:600}}
 dl{{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1.2rem;font-size:.9rem}}
 dt{{color:var(--quiet)}}dd{{margin:0;overflow-wrap:anywhere}}
 """ + "".join(
-    f".c{i}{{stroke:var(--c{i})}}circle.c{i},rect.c{i},svg text.c{i}.ink{{fill:var(--c{i});"
-    f"stroke:none}}circle.c{i}.open{{stroke:var(--c{i})}}"
+    f".c{i}{{stroke:var(--c{i})}}circle.c{i},rect.c{i}{{fill:var(--c{i});stroke:none}}"
+    f"svg text.c{i}.ink{{fill:var(--c{i});stroke:var(--card)}}"
+    f"circle.c{i}.open{{stroke:var(--c{i})}}"
     for i in range(COLOURS)
 )
 
@@ -156,7 +158,7 @@ CLIMB = (
 
 
 def _verdict(found: Findings, said: Verdict) -> str:
-    wrong = [*found.broken, *found.mismatches]
+    wrong = shortened([*found.broken, *found.mismatches])
     css = "bad" if wrong or not said.proved else "doubt" if found.doubts else ""
     parts = [f"<p>{_words(said.headline)}</p>"]
     parts += [_list(("Not kept:", wrong), "wrong")] if wrong else []

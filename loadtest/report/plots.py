@@ -12,7 +12,7 @@ import numpy as np
 from loadtest import figures
 from loadtest.bootstrap import Interval
 from loadtest.compare import CLIMB_FROM, CLIMB_TO, Climb
-from loadtest.findings import RATE, STATISTICS, Findings, Row
+from loadtest.findings import COST, RATE, Findings, Row
 from loadtest.report.svg import (
     LINE,
     Frame,
@@ -32,8 +32,9 @@ from loadtest.report.verdict import WORDS, noise_told
 
 WIDTH, HEIGHT = 520.0, 340.0
 LEFT, TOP, BOTTOM = 52.0, 28.0, 44.0
+COMPARED = (RATE, "p50", "p99", COST)
 BETTER = {RATE: "more is better"}
-NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
+NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 POINTS = 160
 BIN_S = 0.5
 
@@ -59,7 +60,7 @@ def plots(found: Findings, price: float) -> list[Plot]:
 
 def differences(found: Findings) -> Plot | None:
     first, *others = found.rows
-    names = [name for name in STATISTICS if name in found.noise]
+    names = [name for name in COMPARED if name in found.noise]
     if not others:
         return None
     left, right = 12 + max(width_of(row.variant) for row in others), 92.0
@@ -72,23 +73,19 @@ def differences(found: Findings) -> Plot | None:
     ]
     low, high = around([*ends, 0.95, 1.05], log=True, margin=0.06)
     step, head, gap = 18.0, 22.0, 10.0
-    height = TOP + len(names) * (head + step * len(others) + gap) + 26
+    top = 4.0
+    height = top + len(names) * (head + step * len(others) + gap) + 26
     x = Scale(low, high, left, WIDTH - right, log=True)
     frame = Frame(x=x, y=Scale(0, height, 0, height))
     bottom = height - 26
     drawn = [
-        f'<path class="grid" d="M{x(at):.1f} {TOP:.1f}V{bottom:.1f}"/>'
+        f'<path class="grid" d="M{x(at):.1f} {top:.1f}V{bottom:.1f}"/>'
         + text(x(at), bottom + 16, name, "quiet", "middle")
         for at, name in named(x.ticks(6), lambda value: f"×{short(value)}")
     ]
-    y = TOP
+    y = top
     for name in names:
         noise = found.noise[name]
-        if noise < math.inf:
-            start, end = x(1 / noise), x(noise)
-            drawn.append(
-                rectangle(start, y + 18, max(2.0, end - start), 4 + step * len(others), "noise")
-            )
         drawn.append(text(left, y + 12, f"{WORDS[name]}", "strong"))
         told = f"noise {noise_told(noise)} · {BETTER.get(name, 'less is better')}"
         drawn.append(text(WIDTH - 4, y + 12, told, "quiet", "end"))
@@ -96,6 +93,9 @@ def differences(found: Findings) -> Plot | None:
         for place, row in enumerate(others, 1):
             at = y + step / 2 + 2
             each = found.differences[row.variant, first.variant, name]
+            if each.noise < math.inf:
+                start, end = x(1 / each.noise), x(each.noise)
+                drawn.insert(0, rectangle(start, at - 9, max(2.0, end - start), step, "noise"))
             css = "mute" if each.undecided else colour(place)
             said = f"{row.variant}: × {number(each.ratio.mean)} of {first.variant}"
             drawn.append(
@@ -110,7 +110,7 @@ def differences(found: Findings) -> Plot | None:
             drawn.append(text(WIDTH - 4, at + 4, told, "quiet" if each.undecided else "", "end"))
             y += step
         y += gap
-    drawn.insert(0, f'<path class="axis" d="M{x(1):.1f} {TOP:.1f}V{bottom:.1f}"/>')
+    drawn.insert(0, f'<path class="axis" d="M{x(1):.1f} {top:.1f}V{bottom:.1f}"/>')
     return Plot(
         f"How many times {first.variant}",
         picture(WIDTH, height, f"Differences from {first.variant}", *drawn),
@@ -156,6 +156,7 @@ def quality(found: Findings) -> Plot | None:
         drawn.append(frame.point(row.rate.mean, row.quality.mean, css, said))
         x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
         taken.append((x - 6, y - 6, x + 6, y + 6))
+        taken.append((x - 2, frame.y(row.quality.high), x + 2, frame.y(row.quality.low)))
     for i, row in known:
         assert row.quality
         x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
@@ -255,8 +256,8 @@ def percentiles(found: Findings) -> Plot | None:
     if found.limit_s:
         drawn.append(frame.line([(0, found.limit_s * 1000), (most, found.limit_s * 1000)], "limit"))
     drawn += [frame.line(points, colour(i), found.rows[i].variant) for i, points in curves.items()]
-    ends = {i: frame.y(points[-1][1]) for i, points in curves.items()}
-    drawn.append(_labels(found, ends, WIDTH - right + 8, frame))
+    ends = {i: (WIDTH - right + 8, frame.y(points[-1][1])) for i, points in curves.items()}
+    drawn.append(_labels(found, ends, frame))
     return Plot(
         "Latency",
         picture(WIDTH, HEIGHT, "Latency percentiles", *drawn),
@@ -312,7 +313,7 @@ def searched(found: Findings) -> Plot | None:
         )
     ]
     drawn += [frame.line([(frame.x.low, ms), (frame.x.high, ms)], "limit") for ms in limit]
-    ends = {}
+    ends: dict[int, tuple[float, float]] = {}
     for i, each in steps.items():
         line = [(rate, 1000 * p99) for rate, p99, _ in each]
         drawn.append(frame.line(line, f"thin {colour(i)}"))
@@ -321,8 +322,8 @@ def searched(found: Findings) -> Plot | None:
                 said = f"{found.rows[i].variant}: p99 {number(p99 * 1000)} ms at {number(rate)}/s"
                 css = colour(i) + ("" if kept else " open")
                 drawn.append(frame.point(rate, 1000 * p99, css, said))
-        ends[i] = frame.y(min(line[-1][1], frame.y.high))
-    drawn.append(_labels(found, ends, WIDTH - right + 8, frame))
+        ends[i] = (frame.x(line[-1][0]) + 9, frame.y(min(line[-1][1], frame.y.high)))
+    drawn.append(_labels(found, ends, frame))
     return Plot(
         "Rate against p99",
         picture(WIDTH, HEIGHT, "p99 against the rate", *drawn),
@@ -336,7 +337,7 @@ def searched(found: Findings) -> Plot | None:
 def bars(found: Findings, price: float) -> Plot | None:
     groups = [
         (
-            f"a million answers, at {price:g} $ an hour of one CPU",
+            f"a million answers, at ${price:g} an hour of one CPU",
             [(i, c, f"${number(c.mean)}") for i, r in _each(found) if (c := cost(r, price))],
         ),
         (
@@ -420,10 +421,10 @@ def rounds(found: Findings) -> Plot | None:
             if math.isfinite(each)
         ]
     ends = {
-        i: frame.y(line[-1] if math.isfinite(line[-1]) else frame.y.high)
+        i: (WIDTH - right + 8, frame.y(line[-1] if math.isfinite(line[-1]) else frame.y.high))
         for i, line in series.items()
     }
-    drawn.append(_labels(found, ends, WIDTH - right + 8, frame))
+    drawn.append(_labels(found, ends, frame))
     return Plot(
         "Round by round",
         picture(WIDTH, HEIGHT, "p99 of every round", *drawn),
@@ -517,12 +518,12 @@ def _bins(climb: Climb) -> list[tuple[float, float, float]]:
 # --- labels ----------------------------------------------------------------------------------
 
 
-def _labels(found: Findings, ends: Mapping[int, float], x: float, frame: Frame) -> str:
-    """Names beside the ends of lines, moved where they would touch."""
-    places = apart(list(ends.values()), LINE, frame.y.end, frame.y.start)
+def _labels(found: Findings, ends: Mapping[int, tuple[float, float]], frame: Frame) -> str:
+    """Names beside the ends of lines, moved up or down where they would touch."""
+    places = apart([y for _, y in ends.values()], LINE, frame.y.end, frame.y.start)
     return "".join(
         text(x, y + 4, found.rows[i].variant, f"{colour(i)} ink")
-        for i, y in zip(ends, places, strict=True)
+        for (i, (x, _)), y in zip(ends.items(), places, strict=True)
     )
 
 

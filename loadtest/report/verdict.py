@@ -15,6 +15,7 @@ from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row
 DROPS = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 WORDS = {RATE: "peak rate", "p50": "p50", "p90": "p90", "p99": "p99", COST: "CPU an answer"}
+MOST = 6
 TOLD = (RATE, "p99", COST)
 
 
@@ -162,6 +163,12 @@ def _undecided(found: Findings) -> list[str]:
             "Every other difference in these is larger than that, and its interval is clear."
         )
     return said
+
+
+def shortened(said: Sequence[str]) -> list[str]:
+    """The first of many; the JSON has them all."""
+    more = len(said) - MOST
+    return [*said[:MOST], f"and {more} more, in the JSON"] if more > 1 else list(said)
 
 
 def noise_told(noise: float | None) -> str:
