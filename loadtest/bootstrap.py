@@ -29,8 +29,6 @@ Statistic = Callable[[Floats], Floats]
 """Weights (resamples, rounds x slices) -> a figure each (resamples, figures); figures above 0."""
 
 RESAMPLES = 1000
-AT_ONCE = 50  # resamples, for memory
-
 NORMAL = 1.960
 # Student's t, 0.975, of 1, 2, ... degrees of freedom.
 STUDENT = (
@@ -117,21 +115,24 @@ def percentiles(values: Sequence[Floats], shares: Sequence[float]) -> Statistic:
     joined = np.concatenate(values) if values else np.empty(0)
     order = np.argsort(joined, kind="stable")
     joined, slices = joined[order], slices[order]
+    # How many of the first so many values each slice has.
+    heaps = np.cumsum(slices[:, None] == np.arange(len(values)), axis=0, dtype=np.int32)
+
+    def places(weights: Floats, share: float) -> NDArray[np.int64]:
+        """Of the first value that with those before it weighs as much as the share; by halving."""
+        wanted = np.maximum(1, np.ceil(share * (weights @ heaps[-1]) - 1e-9))
+        low = np.zeros(len(weights), dtype=np.int64)
+        high = np.full(len(weights), len(joined) - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            enough = np.einsum("rs,rs->r", weights, heaps[middle]) >= wanted
+            high, low = np.where(enough, middle, high), np.where(enough, low, middle + 1)
+        return low
 
     def figure(weights: Floats) -> Floats:
         if not len(joined):
             return np.full((len(weights), len(shares)), np.nan)
-        found = []
-        for start in range(0, len(weights), AT_ONCE):
-            # Integers, so that half of ten is five.
-            heaped = weights[start : start + AT_ONCE].astype(np.int32)[:, slices].cumsum(axis=1)
-            places = [
-                [np.searchsorted(heap, max(1, math.ceil(share * heap[-1] - 1e-9)))]
-                for heap in heaped
-                for share in shares
-            ]
-            found.append(joined[np.minimum(places, len(joined) - 1)].reshape(-1, len(shares)))
-        return np.concatenate(found)
+        return np.stack([joined[places(weights, share)] for share in shares], axis=1)
 
     return figure
 
