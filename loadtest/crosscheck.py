@@ -87,7 +87,7 @@ def _times(run: Run, window: Window) -> list[str]:
         )
     for share in SHARES:
         least = window.least(REQUESTS, share, variant=run.variant, status_class="2xx")
-        seen = float(np.quantile(mine, share))
+        seen = float(np.quantile(mine, share, method="inverted_cdf"))
         if least > seen + LONGER_S:
             found.append(
                 f"the server's p{100 * share:g} is above {_ms(least)}, its client's is {_ms(seen)}"

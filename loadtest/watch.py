@@ -88,7 +88,7 @@ class Window:
         for edge, value in self._buckets(histogram, labels):
             heaps[edge] = heaps.get(edge, 0.0) + value
         whole = max(heaps.values(), default=0.0)
-        below = [edge for edge, heap in heaps.items() if heap < share * whole]
+        below = [edge for edge, heap in heaps.items() if heap < share * whole - 1e-9]
         return max(below, default=0.0)
 
     def _values(self, name: str, labels: Mapping[str, str]) -> Iterator[float]:
