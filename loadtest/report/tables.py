@@ -79,8 +79,8 @@ def number(value: float, digits: int = 3) -> str:
         return "never"
     if value == 0:
         return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}"
+    power = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of 9.996 that of 10.0
+    return f"{value:,.{max(0, digits - 1 - power)}f}"
 
 
 def _latency(found: Findings) -> Table:
