@@ -14,6 +14,9 @@ MODEL ?= ner-base
 NAMES ?=
 ROUNDS ?= 4
 SECONDS ?= 3
+# What `make compare` compares, the first one with the others, and what is promised of it.
+VARIANTS ?=
+PROMISES ?=
 
 export BENTOML_DO_NOT_TRACK := True
 export TOKENIZERS_PARALLELISM := false
@@ -23,12 +26,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-data check format build frontier loadtest bench overload soak peer \
+.PHONY: help serve test test-data check format build frontier compare loadtest bench overload soak peer \
   peers peers-tune bulk image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo 'Variables, as in `make serve PORT=3001`: HOST and PORT of the server, DATA (the corpora),'
+	@echo 'VARIANTS="ner-base ner-int8" (to compare), PROMISES=FILE (what a comparison must keep),'
 	@echo 'ARGS (passed on), PYTHON (makes .venv) and TORCH_INDEX (PyTorch for the CPU: see README.md).'
 	@echo 'Of the comparison (docs/benchmarks.md): NAME and MODEL of peer; NAMES, ROUNDS and SECONDS of peers.'
 
@@ -61,8 +65,11 @@ build: .venv/.build ## make variants: make build ARGS="ner-int8" DATA=...
 frontier: .venv/.build ## draw quality against bytes and speed: docs/compression.md
 	$(BIN)/python -m build frontier $(ARGS)
 
-loadtest: .venv/.loadtest ## compare the variants of a running server under Locust
-	$(BIN)/python -m loadtest --host http://$(HOST):$(PORT) $(ARGS)
+compare: .venv/.loadtest ## which of VARIANTS of a running server to deploy, under load
+	$(BIN)/python -m loadtest compare --host http://$(HOST):$(PORT) --variants "$(VARIANTS)" \
+	  $(if $(PROMISES),--promises $(PROMISES)) $(ARGS)
+
+loadtest: compare ## the same of all its variants
 
 bench: .venv/.test ## speed ratios from one interleaved run on this machine
 	$(BIN)/python -m build bench $(ARGS)

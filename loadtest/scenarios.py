@@ -24,6 +24,7 @@ import numpy as np
 
 from loadtest import checker, labelled, traffic
 from loadtest.arrivals import BadArrivals, Bursts, Phase, parse, phases
+from loadtest.figures import percentile_s
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.texts import BadTraffic
@@ -236,9 +237,7 @@ def soak(
 
 def latency(run: Run, share: float) -> float:
     """Of all arrivals: what failed or was dropped took for ever. 0 of none."""
-    times = [each.latency_s if each.error is None else math.inf for each in run.requests]
-    times += [math.inf] * run.dropped
-    return float(np.quantile(times, share, method="inverted_cdf")) if times else 0.0
+    return percentile_s([run], share)
 
 
 def rows(run: Run) -> tuple[tuple[str, str], ...]:

@@ -8,17 +8,13 @@ Pure; knows nothing of Locust.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
-
+from loadtest.figures import added, encoded, percentiles_s
 from loadtest.record import Run
 from loadtest.validity import Generator, invalid
-
-MOST_US = 3_600_000_000
-DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +54,9 @@ def measured(run: Run) -> Share:
         seconds=run.seconds,
         sent=len(run.requests),
         dropped=run.dropped,
-        latency=_encoded(each.latency_s for each in run.right),
-        every=_encoded(each.latency_s for each in run.requests),
-        late=_encoded(each.late_s for each in run.requests),
+        latency=encoded(each.latency_s for each in run.right),
+        every=encoded(each.latency_s for each in run.requests),
+        late=encoded(each.late_s for each in run.requests),
         errors=dict(Counter(each.error for each in run.requests if each.error)),
         cores=run.cores,
     )
@@ -77,9 +73,9 @@ def merged(shares: Sequence[Share]) -> Share:
         seconds=shares[0].seconds,
         sent=sum(each.sent for each in shares),
         dropped=sum(each.dropped for each in shares),
-        latency=_added(each.latency for each in shares),
-        every=_added(each.every for each in shares),
-        late=_added(each.late for each in shares),
+        latency=added(each.latency for each in shares),
+        every=added(each.every for each in shares),
+        late=added(each.late for each in shares),
         errors=dict(errors.most_common()),
         cores=max(each.cores for each in shares),
         workers=sum(each.workers for each in shares),
@@ -96,8 +92,7 @@ def from_wire(data: Mapping[str, Any]) -> Share:
 
 def percentile_s(encoded: str, percent: float) -> float:
     """0 of an empty histogram."""
-    found = HdrHistogram.decode(encoded)
-    return float(found.get_value_at_percentile(percent)) / 1e6 if found.total_count else 0.0
+    return percentiles_s(encoded, [percent / 100])[0]
 
 
 def generator(share: Share) -> Generator:
@@ -134,21 +129,3 @@ def figures(share: Share) -> dict[str, Any]:
         "errors": dict(share.errors),
         "invalid": invalid(found),
     }
-
-
-def _encoded(seconds: Iterable[float]) -> str:
-    histogram = _empty()
-    for each in seconds:
-        histogram.record_value(min(max(1, round(each * 1e6)), MOST_US))
-    return str(histogram.encode().decode("ascii"))
-
-
-def _added(encoded: Iterable[str]) -> str:
-    histogram = _empty()
-    for each in encoded:
-        histogram.decode_and_add(each)
-    return str(histogram.encode().decode("ascii"))
-
-
-def _empty() -> Any:
-    return HdrHistogram(1, MOST_US, DIGITS)

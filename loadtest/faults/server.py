@@ -19,12 +19,16 @@ from loadtest.record import Unusable
 _open = build_opener(ProxyHandler({})).open
 
 
-def get(host: str, path: str) -> Any:
+def fetch(host: str, path: str) -> bytes:
     """With KADOGO_KEY, where there is one."""
     key = os.environ.get("KADOGO_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with _open(Request(f"{host}{path}", headers=headers), timeout=30) as answer:
-        return json.load(answer)
+        return bytes(answer.read())
+
+
+def get(host: str, path: str) -> Any:
+    return json.loads(fetch(host, path))
 
 
 def task_of(host: str, variant: str) -> str:

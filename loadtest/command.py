@@ -1,0 +1,269 @@
+"""
+The command that compares variants of a running server and writes the report.
+
+Joins the parts: the engine that sends, the watch on the server, what is found and how it is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadtest import checker, promises, traffic
+from loadtest.arrivals import BadArrivals
+from loadtest.record import Call, Run, Unusable
+from loadtest.texts import BadTraffic
+
+if TYPE_CHECKING:
+    from loadtest.compare import Comparison, Engine, Settings
+    from loadtest.findings import Findings
+    from loadtest.watch import Fact, Server
+
+DEFAULT_HOST = "http://127.0.0.1:3000"
+EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
+CALLS = 256
+SENDERS = 256
+PRICE = 0.04  # of a CPU-hour, in dollars: about what general-purpose machines are rented for
+SEARCH_S = 60.0
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare", help="variants in turns on the same calls: which to deploy"
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    def flag(name: str, default: Any, kind: Any, explanation: str) -> None:
+        shown = "none" if default in ("", None) else default
+        parser.add_argument(
+            f"--{name}", default=default, type=kind, help=f"{explanation} (default: {shown})"
+        )
+
+    host = os.environ.get("KADOGO_URL") or DEFAULT_HOST
+    parser.add_argument("--host", default=host, type=_host, help="default: %(default)s")
+    parser.add_argument(
+        "--variants",
+        default="",
+        help="names; the first of a task is what others are compared with (default: all there are)",
+    )
+    flag("rounds", 8, _count, "turns of each variant, in each of the two passes")
+    flag("peak", 2.0, _above_0, "seconds of a turn at the peak")
+    flag("open", 5.0, _above_0, "seconds of a turn at the common rate")
+    flag("warmup", 1.0, _from_0, "seconds before each turn, not measured")
+    flag("climb", 10.0, _from_0, "seconds of a climb over each peak, followed; 0: none")
+    flag("load", 0.7, _above_0, "of the slowest one's peak: the common rate")
+    flag("rate", None, _above_0, "requests a second, instead")
+    flag("callers", 16, _count, "who ask at once at the peak")
+    flag("calls", CALLS, _count, "that are sent in turn")
+    flag("p99-ms", None, _above_0, "limit for the verdict, the goodput and the search")
+    flag("promises", None, Path, "a TOML file; a broken one ends with status 1")
+    flag("price-cpu-hour", PRICE, _from_0, "dollars")
+    flag("out", Path("reports"), Path, "folder of comparison.html, .md and .json")
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="for each variant the largest rate whose p99 is within --p99-ms, minutes each",
+    )
+    traffic.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: kept; 1: a promise broken, a mismatch; 2: nothing was proved, or could be."""
+    # First: Locust patches the standard library before ssl is imported.
+    from loadtest import engine  # noqa: F401
+    from loadtest.report import book, page
+    from loadtest.watch import Server
+
+    try:
+        if args.search and args.p99_ms is None:
+            raise Unusable("--search needs a limit: --p99-ms 100")
+        server = Server(args.host)
+        facts = {fact.name: fact for fact in server.facts()}
+        names = chosen(facts, args.variants)
+        promised = promises.read(args.promises, names) if args.promises else promises.Promises()
+        tasks = list(dict.fromkeys(facts[name].task for name in names))
+        reports = [
+            _compared(
+                args, server, task, [n for n in names if facts[n].task == task], facts, promised
+            )
+            for task in tasks
+        ]
+    except (BadArrivals, BadTraffic, Unusable, promises.BadPromises) as error:
+        print(error, file=sys.stderr)
+        return EXIT_UNUSABLE
+    settings = _told(args, facts, names)
+    for found in reports:
+        print(book.terminal(found, args.price_cpu_hour))
+    args.out.mkdir(parents=True, exist_ok=True)
+    written = {
+        "html": page.html(reports, settings, args.price_cpu_hour),
+        "md": book.markdown(reports, settings, args.price_cpu_hour),
+        "json": book.to_json(book.book(reports, settings, args.price_cpu_hour)),
+    }
+    for kind, content in written.items():
+        (args.out / f"comparison.{kind}").write_text(content, encoding="utf-8")
+    print(f"written: {args.out / 'comparison.html'}, .md and .json")
+    return _status(reports)
+
+
+def chosen(facts: Mapping[str, Fact], wanted: str) -> list[str]:
+    """Those named, by spaces or commas, or all; in that order, once. Raises Unusable."""
+    ready = [name for name, fact in facts.items() if fact.ready]
+    names = list(dict.fromkeys(re.split(r"[\s,]+", wanted.strip()))) if wanted.strip() else ready
+    if missing := [name for name in names if name not in ready]:
+        raise Unusable(f"not ready: {', '.join(missing)}; ready are {', '.join(ready) or 'none'}")
+    if not names:
+        raise Unusable("the server has no variant that is ready")
+    return names
+
+
+def _compared(
+    args: argparse.Namespace,
+    server: Server,
+    task: str,
+    names: Sequence[str],
+    facts: Mapping[str, Fact],
+    promised: promises.Promises,
+) -> Findings:
+    from loadtest import engine
+    from loadtest.compare import Settings, compare
+    from loadtest.findings import findings
+
+    calls = traffic.calls(traffic.from_arguments(args), task=task, count=args.calls)
+    key = os.environ.get("KADOGO_KEY")
+    settings = Settings(
+        rounds=args.rounds,
+        peak_s=args.peak,
+        open_s=args.open,
+        warmup_s=args.warmup,
+        follow_s=args.climb,
+        load=args.load,
+        rate=args.rate,
+        callers=args.callers,
+        seed=args.seed,
+    )
+    _say(f"{task}: {', '.join(names)}, about {_minutes(settings, len(names))}")
+    alone = {}
+    with checker.connection(args.host, engine.headers_of(key)) as post:
+        for name in names:
+            _say(f"each text alone: {name}")
+            alone[name] = checker.alone(calls, name, post)
+    send = partial(
+        engine.run, args.host, task=task, calls=calls, warmup_s=0.0, callers=SENDERS, key=key
+    )
+
+    def measure(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+        return send(variant=variant, arrivals=arrivals, seconds=seconds, seed=seed)
+
+    found = compare(task, names, calls, measure, settings=settings, watch=server, say=_say)
+    limit_s = args.p99_ms / 1000 if args.p99_ms else None
+    searches = {}
+    if args.search and limit_s:
+        searches = {name: _searched(measure, name, args, limit_s) for name in names}
+    return findings(
+        found,
+        facts=facts,
+        promises=promised,
+        limit_s=limit_s,
+        swapped=_swapped(found, calls, alone),
+        searches=searches,
+    )
+
+
+def _swapped(
+    found: Comparison, calls: Sequence[Call], alone: Mapping[str, checker.Alone]
+) -> list[str]:
+    said = [
+        sentence
+        for block in found.blocks
+        for sentence in checker.sentences(
+            checker.checked(calls, block.run, alone[block.variant]), block.variant
+        )
+    ]
+    return list(dict.fromkeys(said))
+
+
+def _searched(
+    measure: Engine, name: str, args: argparse.Namespace, limit_s: float
+) -> list[tuple[float, float, bool]]:
+    from loadtest import scenarios
+
+    def ask(arrivals: str, seconds: float) -> Run:
+        _say(f"search: {name}, {arrivals} for {seconds:g} s")
+        measure(name, arrivals, args.warmup, args.seed - 1)
+        return measure(name, arrivals, seconds, args.seed)
+
+    outcome = scenarios.server(ask, seconds=SEARCH_S, limit_s=limit_s)
+    return [(step.rate, scenarios.latency(step.figures, 0.99), step.kept) for step in outcome.steps]
+
+
+def _status(reports: Sequence[Findings]) -> int:
+    wrong = [each for found in reports for each in (*found.broken, *found.mismatches)]
+    void = [each for found in reports for each in found.void]
+    for each in wrong:
+        print(f"not kept: {each}", file=sys.stderr)
+    for each in void:
+        print(f"nothing is proved: {each}", file=sys.stderr)
+    return EXIT_UNUSABLE if void else EXIT_BROKEN if wrong else 0
+
+
+def _told(
+    args: argparse.Namespace, facts: Mapping[str, Fact], names: Sequence[str]
+) -> dict[str, object]:
+    """What the report says of how it was made."""
+    return {
+        "server": args.host,
+        "variants": ", ".join(f"{name} {facts[name].digest}".strip() for name in names),
+        "texts": args.texts or "composed: sentences for entities, articles for topics",
+        "languages": args.languages or "as they are found",
+        "inputs a request": args.inputs,
+        "calls": args.calls,
+        "seed": args.seed,
+        "rounds": f"{args.rounds}, of {args.peak:g} s at the peak and {args.open:g} s at the "
+        f"common rate, {args.warmup:g} s of warm-up before each",
+        "callers at the peak": args.callers,
+        "cores of this machine": os.cpu_count(),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _minutes(settings: Settings, variants: int) -> str:
+    minutes = settings.seconds(variants) / 60
+    return f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{minutes * 60:.0f} s"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _host(text: str) -> str:
+    return text.rstrip("/") if "://" in text else f"http://{text.rstrip('/')}"
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+def _above_0(text: str) -> float:
+    if not 0 < (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def _from_0(text: str) -> float:
+    if not 0 <= (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value

@@ -1,0 +1,368 @@
+"""
+What a comparison found: a row a variant, differences with intervals, noise, and what is doubtful.
+
+Pure; knows nothing of how it is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from loadtest import bootstrap, figures, labelled
+from loadtest.bootstrap import Difference, Drawn, Interval, Plan
+from loadtest.compare import Block, Climb, Comparison, Kind
+from loadtest.crosscheck import mismatches
+from loadtest.promises import Measured, Promises, broken, kept
+from loadtest.record import Run
+from loadtest.validity import CORES, generator, invalid
+from loadtest.watch import Fact, Quality
+
+SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+RATE, COST = "rate", "cpu"
+STATISTICS = (RATE, *SHARES, COST)
+
+# A queue at load r forgets within about 1 / (1 - sqrt r)^2 services what it was: so long, and twice
+# that, belongs together.
+FORGETS = 2
+LEAST_SLICE_S = 0.5
+BELIEVED_FAILURES = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """
+    What a server says of the rounds at one rate; None: it is not known.
+
+    cpu_s      of an answer
+    memory     bytes at most, of all its processes with all that they hold
+    energy_j   of an answer: of the whole processor, the load included
+    queue_s    that a request waits for its first run; batch: windows a run; padding: share of it
+    """
+
+    cpu_s: Interval | None = None
+    memory: int | None = None
+    energy_j: float | None = None
+    queue_s: float | None = None
+    batch: float | None = None
+    padding: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """
+    One variant.
+
+    rate      right answers a second at the peak; at least that, where the load was the limit
+    p50 ...   seconds, at the comparison's rate
+    goodput   right answers within the limit, a second, at that rate
+    failed    share of the arrivals
+    late_s    p99 of how late the load was
+    histogram of right answers, HDR
+    rounds    p99 and peak rate of every round, in their order
+    """
+
+    variant: str
+    rate: Interval
+    least: bool
+    percentiles: Mapping[str, Interval]
+    p999_s: float
+    goodput: float | None
+    answers: int
+    failed: float
+    failures: Mapping[str, int]
+    server: Server
+    histogram: str
+    bytes: int | None
+    quality: Quality | None
+    rounds: Mapping[str, Sequence[float]]
+
+    @property
+    def p99(self) -> Interval:
+        return self.percentiles["p99"]
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(
+            variant=self.variant,
+            p99_ms=self.p99.mean * 1000,
+            rate=self.rate.mean,
+            failures=self.failed,
+            f1=self.quality.mean if self.quality else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """
+    Of one task.
+
+    noise        of each statistic: how many times its own the first variant's may be here
+    differences  (variant, other, statistic) -> how many times the other's
+    broken       promises, and kept: those that were not
+    mismatches   between the server's figures and the client's, and swapped answers
+    doubts       why figures may not be believed; `void`: why nothing was proved
+    labelled     quality is of the very answers
+    """
+
+    task: str
+    rate: float
+    seconds: float
+    limit_s: float | None
+    rows: tuple[Row, ...]
+    noise: Mapping[str, float]
+    differences: Mapping[tuple[str, str, str], Difference]
+    broken: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    void: tuple[str, ...] = ()
+    labelled: bool = False
+    climbs: Mapping[str, Climb] = field(default_factory=dict)
+    searches: Mapping[str, Sequence[tuple[float, float, bool]]] = field(default_factory=dict)
+
+    def row(self, variant: str) -> Row:
+        return next(row for row in self.rows if row.variant == variant)
+
+
+def findings(
+    found: Comparison,
+    *,
+    facts: Mapping[str, Fact] | None = None,
+    promises: Promises | None = None,
+    limit_s: float | None = None,
+    swapped: Sequence[str] = (),
+    searches: Mapping[str, Sequence[tuple[float, float, bool]]] | None = None,
+    resamples: int = bootstrap.RESAMPLES,
+) -> Findings:
+    """
+    facts     what the server says of its variants
+    swapped   sentences on answers that were others'
+    searches  variant -> (rate, p99, whether the limit was kept) that were tried
+    """
+    promises = promises or Promises()
+    draws = {turn: _drawn(found, *turn, resamples) for turn in _turns(found)}
+    first = found.variants[0]
+    noise = {
+        name: bootstrap.noise(draws[first, False][name], draws[first, True][name])
+        for name in draws[first, False]
+        if name in draws[first, True]
+    }
+    own = {
+        (variant, name): bootstrap.in_proportion(
+            noise.get(name, math.inf), draws[first, False][name], figure
+        )
+        for variant in found.variants
+        for name, figure in draws[variant, False].items()
+        if name in draws[first, False]
+    }
+    differences = {
+        (mine, theirs, name): Difference(
+            bootstrap.ratio(draws[mine, False][name], draws[theirs, False][name]),
+            max(own.get((each, name), math.inf) for each in (mine, theirs)),
+        )
+        for mine in found.variants
+        for theirs in found.variants
+        if mine != theirs
+        for name in draws[mine, False]
+        if name in draws[theirs, False]
+    }
+    qualities, told = _qualities(found, facts or {})
+    rows = tuple(
+        _row(found, name, draws[name, False], (facts or {}).get(name), qualities.get(name), limit_s)
+        for name in found.variants
+    )
+    measured = [row.measured for row in rows]
+    return Findings(
+        task=found.task,
+        rate=found.rate,
+        seconds=found.settings.open_s * found.settings.rounds,
+        limit_s=limit_s,
+        rows=rows,
+        noise=noise,
+        differences=differences,
+        broken=tuple(broken(promises, measured)),
+        kept=tuple(kept(promises, found.variants)),
+        mismatches=(*_mismatches(found), *swapped),
+        doubts=tuple(_doubts(found, rows)),
+        void=tuple(_void(found)),
+        labelled=told,
+        climbs=found.climbs,
+        searches=searches or {},
+    )
+
+
+# --- figures with intervals --------------------------------------------------------------------
+
+
+def _turns(found: Comparison) -> list[tuple[str, bool]]:
+    return [*((name, False) for name in found.variants), (found.variants[0], True)]
+
+
+def _drawn(found: Comparison, variant: str, again: bool, resamples: int) -> dict[str, Drawn]:
+    """Statistic -> as it is drawn; those of the server only where it was looked at."""
+    settings = found.settings
+    peak = found.of(variant, "peak", again=again)
+    loaded = found.of(variant, "open", again=again)
+    rounds = Plan(rounds=settings.rounds, resamples=resamples, seed=settings.seed)
+    slices = replace(rounds, slices=_slices(found))
+    right = [figures.in_time(each.run) for each in peak]
+    [rate] = bootstrap.drawn(bootstrap.quotient(right, [each.run.seconds for each in peak]), rounds)
+    times = [each for block in loaded for each in _sliced(block.run, slices.slices)]
+    percentiles = bootstrap.drawn(bootstrap.percentiles(times, list(SHARES.values())), slices)
+    draws = {RATE: rate, **dict(zip(SHARES, percentiles, strict=True))}
+    cpu = [each.window.cpu_s for each in loaded if each.window and each.window.cpu_s is not None]
+    if len(cpu) == len(loaded):
+        answers = [len(each.run.right) for each in loaded]
+        [draws[COST]] = bootstrap.drawn(bootstrap.quotient(cpu, answers), rounds)
+    return draws
+
+
+def _slices(found: Comparison) -> int:
+    """Of a block in the open loop."""
+    slowest = min(figures.rate([b.run for b in found.of(v, "peak")]) for v in found.variants)
+    load = min(0.95, found.rate / slowest)
+    together = max(LEAST_SLICE_S, FORGETS / slowest / (1 - math.sqrt(load)) ** 2)
+    return max(1, int(found.settings.open_s / together))
+
+
+def _sliced(run: Run, slices: int) -> list[figures.Floats]:
+    """Latencies by when the request was due."""
+    due = np.array([each.due_s for each in run.requests])
+    place = np.clip((due / run.seconds * slices).astype(int), 0, slices - 1)
+    times = figures.latencies_s([replace(run, dropped=0)])
+    found = [times[place == number] for number in range(slices)]
+    # Nobody wrote down when they were due.
+    found[-1] = np.append(found[-1], [math.inf] * run.dropped)
+    return found
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def _row(
+    found: Comparison,
+    name: str,
+    draws: Mapping[str, Drawn],
+    fact: Fact | None,
+    quality: Quality | None,
+    limit_s: float | None,
+) -> Row:
+    peak, loaded = found.of(name, "peak"), found.of(name, "open")
+    runs = [each.run for each in loaded]
+    arrivals = figures.arrivals(runs)
+    failures = figures.failures(runs)
+    return Row(
+        variant=name,
+        rate=bootstrap.interval(draws[RATE]),
+        least=float(np.mean([each.run.cores for each in peak])) > CORES,
+        percentiles={share: bootstrap.interval(draws[share]) for share in SHARES},
+        p999_s=figures.percentile_s(runs, 0.999),
+        goodput=None if limit_s is None else figures.goodput(runs, limit_s),
+        answers=sum(len(run.right) for run in runs),
+        failed=sum(failures.values()) / arrivals if arrivals else 1.0,
+        failures=failures,
+        server=_server(loaded, draws),
+        histogram=figures.encoded(each.latency_s for run in runs for each in run.right),
+        bytes=fact.bytes if fact else None,
+        quality=quality,
+        rounds={
+            RATE: [figures.rate([each.run]) for each in peak],
+            "p99": [figures.percentile_s([run], 0.99) for run in runs],
+        },
+    )
+
+
+def _server(blocks: Sequence[Block], draws: Mapping[str, Drawn]) -> Server:
+    windows = [each.window for each in blocks if each.window]
+    if not windows:
+        return Server()
+    name = blocks[0].variant
+    memory = [each.memory for each in windows if each.memory is not None]
+    energy = [each.energy_j for each in windows if each.energy_j is not None]
+    answers = sum(len(each.run.right) for each in blocks)
+
+    def mean(histogram: str) -> float | None:
+        count = sum(each.total(f"{histogram}_count", variant=name) for each in windows)
+        whole = sum(each.total(f"{histogram}_sum", variant=name) for each in windows)
+        return whole / count if count else None
+
+    return Server(
+        cpu_s=bootstrap.interval(draws[COST]) if COST in draws else None,
+        memory=max(memory, default=None),
+        energy_j=sum(energy) / answers if len(energy) == len(blocks) and answers else None,
+        queue_s=mean("kadogo_queue_seconds"),
+        batch=mean("kadogo_batch_texts"),
+        padding=mean("kadogo_padding_ratio"),
+    )
+
+
+def _qualities(found: Comparison, facts: Mapping[str, Fact]) -> tuple[dict[str, Quality], bool]:
+    """Of the very answers where the texts are labelled, else of the variants' evidence."""
+    whole = {name: _whole(found, name, "open") for name in found.variants}
+    scored = {name: labelled.scores(found.calls, run).get("f1") for name, run in whole.items()}
+    if not all(scored.values()):
+        known = {name: facts[name].quality for name in found.variants if name in facts}
+        return {name: each for name, each in known.items() if each}, False
+    macros = {name: each.macro for name, each in scored.items() if each}
+    best = max(macros, key=lambda name: macros[name].mean)
+    drops = {
+        name: labelled.differences(found.calls, whole[name], whole[best])["f1"].macro.low
+        for name in macros
+    }
+    return {
+        name: Quality(each.mean, each.low, each.high, max(0.0, -drops[name]))
+        for name, each in macros.items()
+    }, True
+
+
+def _whole(found: Comparison, name: str, kind: Kind) -> Run:
+    """All rounds as one run: of quality, time is no part."""
+    runs = [each.run for each in found.of(name, kind)]
+    return replace(runs[0], requests=tuple(each for run in runs for each in run.requests))
+
+
+# --- what is doubtful ----------------------------------------------------------------------------
+
+
+def _mismatches(found: Comparison) -> list[str]:
+    said = [
+        each
+        for block in found.blocks
+        if block.window
+        for each in mismatches(found.calls, block.run, block.window)
+    ]
+    return list(dict.fromkeys(said))
+
+
+def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
+    said = [
+        f"{row.variant}: at its peak the load took more than {CORES:g} of a core: it may do more"
+        for row in rows
+        if row.least
+    ]
+    for row in rows:
+        if row.failed > BELIEVED_FAILURES:
+            worst = next(iter(row.failures), "")
+            said.append(f"{row.variant}: {row.failed:.1%} of its requests failed, mostly {worst}")
+    if found.settings.rounds < 4:
+        said.append(f"{found.settings.rounds} rounds are few: intervals are wide for that")
+    return said
+
+
+def _void(found: Comparison) -> list[str]:
+    """Of all rounds together: one late moment does not spoil the others."""
+    said = []
+    for name in found.variants:
+        runs = [each.run for each in found.of(name, "open")]
+        whole = replace(
+            _whole(found, name, "open"),
+            seconds=sum(run.seconds for run in runs),
+            dropped=sum(run.dropped for run in runs),
+            cores=float(np.mean([run.cores for run in runs])),
+        )
+        said += [f"{name}: {each}" for each in invalid(generator(whole))]
+    return said

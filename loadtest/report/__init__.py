@@ -1,0 +1,1 @@
+"""A comparison as people read it: the verdict first, then tables and pictures. Pure text."""

@@ -1,0 +1,133 @@
+"""The report as Markdown and as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from loadtest.bootstrap import Interval
+from loadtest.findings import Findings, Row
+from loadtest.report import tables
+from loadtest.report.page import TASKS
+from loadtest.report.verdict import shortened, verdict
+
+FORMAT = "kadogo-comparison/1"
+
+
+def markdown(reports: Sequence[Findings], settings: Mapping[str, object], price: float) -> str:
+    parts = ["# Variants compared"]
+    for found in reports:
+        said = verdict(found)
+        if len(reports) > 1:
+            parts.append(f"## {TASKS.get(found.task, found.task)}")
+        parts.append(f"**{said.headline}**")
+        told = [
+            *(f"Not kept: {each}" for each in shortened([*found.broken, *found.mismatches])),
+            *(f"The load was in the way: {each}" for each in found.void),
+            *said.reasons,
+            *said.undecided,
+            *(f"To be doubted: {each}" for each in found.doubts),
+        ]
+        parts.append("\n".join(f"- {each}" for each in told))
+        parts += [tables.markdown(each).strip() for each in tables.tables(found, price)]
+    parts.append("## How it was measured")
+    parts.append("\n".join(f"- {name}: {value}" for name, value in settings.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal(found: Findings, price: float) -> str:
+    """What is printed at the end: the verdict, then the tables."""
+    said = verdict(found)
+    lines = [said.headline, *said.reasons, *said.undecided, ""]
+    for table in tables.tables(found, price):
+        lines += [table.name, tables.plain(table), ""]
+    return "\n".join(lines).replace("`", "")
+
+
+def book(
+    reports: Sequence[Findings], settings: Mapping[str, object], price: float
+) -> dict[str, Any]:
+    """For programs; what is infinite or unknown is null."""
+    return {
+        "format": FORMAT,
+        "settings": dict(settings),
+        "price_cpu_hour": price,
+        "tasks": [_task(found, price) for found in reports],
+    }
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _task(found: Findings, price: float) -> dict[str, Any]:
+    said = verdict(found)
+    return {
+        "task": found.task,
+        "verdict": said.headline,
+        "deploy": [{"variant": p.row.variant, "f1_drop": p.drop} for p in said.picks],
+        "reasons": said.reasons,
+        "undecided": said.undecided,
+        "broken": found.broken,
+        "mismatches": found.mismatches,
+        "void": found.void,
+        "doubts": found.doubts,
+        "rate": found.rate,
+        "limit_s": found.limit_s,
+        "quality_of": "answers" if found.labelled else "evidence",
+        "noise": found.noise,
+        "variants": [_row(row, price) for row in found.rows],
+        "differences": [
+            {
+                "variant": mine,
+                "of": theirs,
+                "statistic": name,
+                "ratio": each.ratio,
+                "noise": each.noise,
+                "decided": not each.undecided,
+            }
+            for (mine, theirs, name), each in found.differences.items()
+        ],
+        "searches": {
+            name: [{"rate": rate, "p99_s": p99, "kept": kept} for rate, p99, kept in steps]
+            for name, steps in found.searches.items()
+        },
+        "climbs": {
+            name: {"peak": climb.peak, "server": [asdict(each) for each in climb.server.moments]}
+            for name, climb in found.climbs.items()
+        },
+    }
+
+
+def _row(row: Row, price: float) -> dict[str, Any]:
+    return {
+        "variant": row.variant,
+        "rate": row.rate,
+        "rate_is_least": row.least,
+        "latency_s": {**row.percentiles, "p999": row.p999_s},
+        "goodput": row.goodput,
+        "answers": row.answers,
+        "failed": row.failed,
+        "failures": row.failures,
+        "server": asdict(row.server),
+        "cost_per_million": tables.cost(row, price),
+        "bytes": row.bytes,
+        "f1": asdict(row.quality) if row.quality else None,
+        "histogram_us": row.histogram,
+        "rounds": row.rounds,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return _plain({"mean": value.mean, "low": value.low, "high": value.high})
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

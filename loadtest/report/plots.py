@@ -1,0 +1,532 @@
+"""The pictures of a comparison, each an SVG. Pure; knows nothing of pages."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest import figures
+from loadtest.bootstrap import Interval
+from loadtest.compare import CLIMB_FROM, CLIMB_TO, Climb
+from loadtest.findings import COST, RATE, Findings, Row
+from loadtest.report.svg import (
+    LINE,
+    Frame,
+    Scale,
+    apart,
+    around,
+    colour,
+    named,
+    picture,
+    rectangle,
+    short,
+    text,
+    width_of,
+)
+from loadtest.report.tables import cost, number
+from loadtest.report.verdict import WORDS, noise_told
+
+WIDTH, HEIGHT = 520.0, 340.0
+LEFT, TOP, BOTTOM = 52.0, 28.0, 44.0
+COMPARED = (RATE, "p50", "p99", COST)
+BETTER = {RATE: "more is better"}
+NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
+POINTS = 160
+BIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture with what it shows and how to read it."""
+
+    name: str
+    svg: str
+    note: str
+
+
+def plots(found: Findings, price: float) -> list[Plot]:
+    """In the order they matter; those for which nothing was measured are left out."""
+    made = [differences(found), quality(found), percentiles(found), rounds(found)]
+    made += [bars(found, price), searched(found)]
+    return [each for each in made if each]
+
+
+# --- how many times --------------------------------------------------------------------------
+
+
+def differences(found: Findings) -> Plot | None:
+    first, *others = found.rows
+    names = [name for name in COMPARED if name in found.noise]
+    if not others:
+        return None
+    left, right = 12 + max(width_of(row.variant) for row in others), 92.0
+    ends = [
+        end
+        for row in others
+        for name in names
+        for ratio in (found.differences[row.variant, first.variant, name].ratio,)
+        for end in (ratio.low, ratio.high, ratio.mean)
+    ]
+    low, high = around([*ends, 0.95, 1.05], log=True, margin=0.06)
+    step, head, gap = 18.0, 22.0, 10.0
+    top = 4.0
+    height = top + len(names) * (head + step * len(others) + gap) + 26
+    x = Scale(low, high, left, WIDTH - right, log=True)
+    frame = Frame(x=x, y=Scale(0, height, 0, height))
+    bottom = height - 26
+    drawn = [
+        f'<path class="grid" d="M{x(at):.1f} {top:.1f}V{bottom:.1f}"/>'
+        + text(x(at), bottom + 16, name, "quiet", "middle")
+        for at, name in named(x.ticks(6), lambda value: f"×{short(value)}")
+    ]
+    y = top
+    for name in names:
+        noise = found.noise[name]
+        drawn.append(text(left, y + 12, f"{WORDS[name]}", "strong"))
+        told = f"noise {noise_told(noise)} · {BETTER.get(name, 'less is better')}"
+        drawn.append(text(WIDTH - 4, y + 12, told, "quiet", "end"))
+        y += head
+        for place, row in enumerate(others, 1):
+            at = y + step / 2 + 2
+            each = found.differences[row.variant, first.variant, name]
+            if each.noise < math.inf:
+                start, end = x(1 / each.noise), x(each.noise)
+                drawn.insert(0, rectangle(start, at - 9, max(2.0, end - start), step, "noise"))
+            css = "mute" if each.undecided else colour(place)
+            said = f"{row.variant}: × {number(each.ratio.mean)} of {first.variant}"
+            drawn.append(
+                text(left - 8, at + 4, row.variant, "quiet" if css == "mute" else "", "end")
+            )
+            if math.isfinite(each.ratio.high):
+                drawn.append(frame.across(each.ratio.low, each.ratio.high, at, css))
+            if math.isfinite(each.ratio.mean):
+                drawn.append(frame.point(each.ratio.mean, at, css, said))
+            sign = "≈" if each.undecided else "×"
+            told = f"{sign} {number(each.ratio.mean)}"
+            drawn.append(text(WIDTH - 4, at + 4, told, "quiet" if each.undecided else "", "end"))
+            y += step
+        y += gap
+    drawn.insert(0, f'<path class="axis" d="M{x(1):.1f} {top:.1f}V{bottom:.1f}"/>')
+    return Plot(
+        f"How many times {first.variant}",
+        picture(WIDTH, height, f"Differences from {first.variant}", *drawn),
+        "Bars are 95 % intervals over paired rounds; the shaded band is how far the machine "
+        "differs from itself. What is grey cannot be told from it.",
+    )
+
+
+# --- quality against rate --------------------------------------------------------------------
+
+
+def quality(found: Findings) -> Plot | None:
+    known = [(i, row) for i, row in enumerate(found.rows) if row.quality]
+    if not known:
+        return None
+    rates = [end for _, row in known for end in _finite(row.rate)]
+    heights = [
+        end for _, row in known if row.quality for end in (row.quality.low, row.quality.high)
+    ]
+    frame = Frame(
+        x=Scale(*around(rates, log=True, margin=0.16), LEFT, WIDTH - 16, log=True),
+        y=Scale(*around(heights, log=False, margin=0.16), HEIGHT - BOTTOM, TOP),
+    )
+    drawn = [
+        frame.axes(
+            x_ticks=named(frame.x.ticks(6)),
+            y_ticks=named(frame.y.ticks(6), lambda value: f"{value:.2f}"),
+            x_name="right answers a second, at the peak",
+            y_name="F1",
+        )
+    ]
+    front = pareto([row for _, row in known])
+    stairs = [(row.rate.mean, row.quality.mean) for row in front if row.quality]
+    drawn.append(frame.line(_stairs(stairs), "front"))
+    taken: list[tuple[float, float, float, float]] = []
+    for i, row in known:
+        assert row.quality
+        css = colour(i) if row in front else "mute"
+        drawn.append(frame.up(row.rate.mean, row.quality.low, row.quality.high, f"thin {css}"))
+        if math.isfinite(row.rate.high):
+            drawn.append(frame.across(row.rate.low, row.rate.high, row.quality.mean, css))
+        said = f"{row.variant}: F1 {row.quality.mean:.3f}, {number(row.rate.mean)} answers/s"
+        drawn.append(frame.point(row.rate.mean, row.quality.mean, css, said))
+        x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
+        taken.append((x - 6, y - 6, x + 6, y + 6))
+        taken.append((x - 2, frame.y(row.quality.high), x + 2, frame.y(row.quality.low)))
+    for i, row in known:
+        assert row.quality
+        x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
+        at = _free(x, y, row.variant, taken, frame)
+        css = colour(i) + " ink" if row in front else "quiet"
+        drawn.append(text(at[0], at[1], row.variant, css))
+    return Plot(
+        "Quality against rate",
+        picture(WIDTH, HEIGHT, "F1 against the peak rate", *drawn),
+        "Up and to the right is better. The line is the Pareto front: of those on it none is both "
+        "slower and worse than another; grey ones are. Bars are 95 % intervals.",
+    )
+
+
+def pareto(rows: Sequence[Row]) -> list[Row]:
+    """Of those with a known F1, whom nobody beats in both, the slowest first."""
+    known = [row for row in rows if row.quality]
+
+    def beaten(row: Row) -> bool:
+        mine = (row.rate.mean, row.quality.mean if row.quality else 0.0)
+        return any(
+            (theirs := (other.rate.mean, other.quality.mean if other.quality else 0.0)) != mine
+            and theirs[0] >= mine[0]
+            and theirs[1] >= mine[1]
+            for other in known
+        )
+
+    return sorted((row for row in known if not beaten(row)), key=lambda row: row.rate.mean)
+
+
+def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    found: list[tuple[float, float]] = []
+    for x, y in points:
+        if found:
+            found.append((found[-1][0], y))
+        found.append((x, y))
+    return found
+
+
+def _free(
+    x: float, y: float, said: str, taken: list[tuple[float, float, float, float]], frame: Frame
+) -> tuple[float, float]:
+    """A place beside a point that no label or point has yet."""
+    wide = width_of(said)
+    tries = [
+        *((x + 9, y + dy) for dy in (-8, 16)),
+        *((x - wide - 9, y + dy) for dy in (-8, 16)),
+        *((x - wide / 2, y + dy) for dy in (-14, 24, -28, 38, -42, 52)),
+        *((x + 9, y + dy) for dy in (-22, 30, -36, 44)),
+        *((x - wide - 9, y + dy) for dy in (-22, 30, -36, 44)),
+    ]
+    for left, base in tries:
+        box = (left, base - 11, left + wide, base + 3)
+        inside = (
+            box[0] >= frame.x.start
+            and box[2] <= WIDTH - 2
+            and box[1] >= frame.y.end - 10
+            and box[3] <= frame.y.start
+        )
+        if inside and not any(_overlap(box, other) for other in taken):
+            taken.append(box)
+            return left, base
+    return tries[0]
+
+
+def _overlap(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
+) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+# --- latency ---------------------------------------------------------------------------------
+
+
+def percentiles(found: Findings) -> Plot | None:
+    """Of all arrivals by nines; a line ends where answers do."""
+    rows = [(i, row) for i, row in enumerate(found.rows) if row.answers]
+    if not rows:
+        return None
+    curves = {i: _curve(row) for i, row in rows}
+    most = max(points[-1][0] for points in curves.values())
+    values = [ms for points in curves.values() for _, ms in points]
+    right = 14 + max(width_of(row.variant) for _, row in rows)
+    frame = Frame(
+        x=Scale(0, most, LEFT, WIDTH - right),
+        y=Scale(*around(values, log=True, margin=0.05), HEIGHT - BOTTOM, TOP, log=True),
+    )
+    nines = [(nine, _percent(p)) for p in NINES if (nine := _nines(p)) <= most + 0.05]
+    drawn = [
+        frame.axes(
+            x_ticks=nines,
+            y_ticks=named(frame.y.ticks(7)),
+            x_name="share of the requests",
+            y_name="answered within, ms",
+        )
+    ]
+    if found.limit_s:
+        drawn.append(frame.line([(0, found.limit_s * 1000), (most, found.limit_s * 1000)], "limit"))
+    drawn += [frame.line(points, colour(i), found.rows[i].variant) for i, points in curves.items()]
+    ends = {i: (WIDTH - right + 8, frame.y(points[-1][1])) for i, points in curves.items()}
+    drawn.append(_labels(found, ends, frame))
+    return Plot(
+        "Latency",
+        picture(WIDTH, HEIGHT, "Latency percentiles", *drawn),
+        f"What share of the requests was answered within, at {number(found.rate)} requests/s: one "
+        "step to the right leaves out ten times as many. From when a request was due.",
+    )
+
+
+def _curve(row: Row) -> list[tuple[float, float]]:
+    """(nines, ms)."""
+    answered = 1 - row.failed
+    most = _nines(1 - 1 / (row.answers + 1))
+    shares = [1 - 10**-nine for nine in np.linspace(0, most, POINTS)]
+    times = figures.percentiles_s(row.histogram, shares)
+    return [
+        (_nines(share * answered), seconds * 1000)
+        for share, seconds in zip(shares, times, strict=True)
+    ]
+
+
+def _nines(share: float) -> float:
+    """0.9 -> 1   0.99 -> 2"""
+    return -math.log10(max(1e-9, 1 - share))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.5g} %"
+
+
+# --- rate against p99 ------------------------------------------------------------------------
+
+
+def searched(found: Findings) -> Plot | None:
+    """What the search for the largest rate tried."""
+    if not found.searches:
+        return None
+    steps = {i: sorted(found.searches.get(r.variant, ())) for i, r in enumerate(found.rows)}
+    steps = {i: each for i, each in steps.items() if each}
+    rates = [rate for each in steps.values() for rate, _, _ in each]
+    times = [1000 * p99 for each in steps.values() for _, p99, _ in each if p99 < math.inf]
+    right = 14 + max(width_of(found.rows[i].variant) for i in steps)
+    limit = [found.limit_s * 1000] if found.limit_s else []
+    frame = Frame(
+        x=Scale(*around(rates, log=True), LEFT, WIDTH - right, log=True),
+        y=Scale(*around([*times, *limit], log=True), HEIGHT - BOTTOM, TOP, log=True),
+    )
+    drawn = [
+        frame.axes(
+            x_ticks=named(frame.x.ticks(6)),
+            y_ticks=named(frame.y.ticks(7)),
+            x_name="requests a second",
+            y_name="p99, ms",
+        )
+    ]
+    drawn += [frame.line([(frame.x.low, ms), (frame.x.high, ms)], "limit") for ms in limit]
+    ends: dict[int, tuple[float, float]] = {}
+    for i, each in steps.items():
+        line = [(rate, 1000 * p99) for rate, p99, _ in each]
+        drawn.append(frame.line(line, f"thin {colour(i)}"))
+        for rate, p99, kept in each:
+            if math.isfinite(p99):
+                said = f"{found.rows[i].variant}: p99 {number(p99 * 1000)} ms at {number(rate)}/s"
+                css = colour(i) + ("" if kept else " open")
+                drawn.append(frame.point(rate, 1000 * p99, css, said))
+        ends[i] = (frame.x(line[-1][0]) + 9, frame.y(min(line[-1][1], frame.y.high)))
+    drawn.append(_labels(found, ends, frame))
+    return Plot(
+        "Rate against p99",
+        picture(WIDTH, HEIGHT, "p99 against the rate", *drawn),
+        "What the search for the largest rate tried: full circles kept the limit, which is dashed.",
+    )
+
+
+# --- cost and size ---------------------------------------------------------------------------
+
+
+def bars(found: Findings, price: float) -> Plot | None:
+    groups = [
+        (
+            f"a million answers, at ${price:g} an hour of one CPU",
+            [(i, c, f"${number(c.mean)}") for i, r in _each(found) if (c := cost(r, price))],
+        ),
+        (
+            "joules an answer, of the whole processor",
+            [
+                (i, Interval(j, j, j), f"{number(j)} J")
+                for i, r in _each(found)
+                if (j := r.server.energy_j)
+            ],
+        ),
+        (
+            "size",
+            [
+                (i, Interval(b / 1e6, b / 1e6, b / 1e6), f"{number(b / 1e6)} MB")
+                for i, r in _each(found)
+                if (b := r.bytes)
+            ],
+        ),
+    ]
+    groups = [(name, each) for name, each in groups if each]
+    if not groups:
+        return None
+    left, right = 12 + max(width_of(row.variant) for row in found.rows), 70.0
+    step, head, gap = 20.0, 22.0, 14.0
+    height = 8 + sum(head + step * len(each) + gap for _, each in groups)
+    drawn, y = [], 8.0
+    for name, values in groups:
+        drawn.append(text(left, y + 12, name, "strong"))
+        y += head
+        ends = [v.high if math.isfinite(v.high) else v.mean for _, v, _ in values]
+        x = Scale(0, max(ends), left, WIDTH - right)
+        for i, value, said in values:
+            drawn.append(rectangle(left, y + 3, x(value.mean) - left, 12, f"fill {colour(i)}"))
+            if value.low < value.high < math.inf:
+                reach = f"M{x(value.low):.1f} {y + 9:.1f}H{x(value.high):.1f}"
+                drawn.append(f'<path class="whisker" d="{reach}"/>')
+            drawn.append(text(left - 8, y + 13, found.rows[i].variant, "", "end"))
+            drawn.append(text(WIDTH - 4, y + 13, said, "", "end"))
+            y += step
+        y += gap
+    return Plot(
+        "Cost and size",
+        picture(WIDTH, height, "Cost and size", *drawn),
+        "Cost is of the CPU-seconds that the server's processes took at the same rate for all; "
+        "whiskers are 95 % intervals.",
+    )
+
+
+def _each(found: Findings) -> list[tuple[int, Row]]:
+    return list(enumerate(found.rows))
+
+
+# --- round by round --------------------------------------------------------------------------
+
+
+def rounds(found: Findings) -> Plot | None:
+    """The p99 of each: what the machine did meanwhile."""
+    series = {i: [1000 * each for each in row.rounds["p99"]] for i, row in _each(found)}
+    count = max(len(each) for each in series.values())
+    if count < 2:
+        return None
+    right = 14 + max(width_of(row.variant) for row in found.rows)
+    values = [each for line in series.values() for each in line]
+    frame = Frame(
+        x=Scale(1, count, LEFT, WIDTH - right),
+        y=Scale(*around(values, log=True), HEIGHT - BOTTOM, TOP, log=True),
+    )
+    drawn = [
+        frame.axes(
+            x_ticks=named(range(1, count + 1)),
+            y_ticks=named(frame.y.ticks(7)),
+            x_name="round",
+            y_name="p99, ms",
+        )
+    ]
+    for i, line in series.items():
+        drawn.append(frame.line(list(enumerate(line, 1)), f"thin {colour(i)}"))
+        drawn += [
+            frame.point(n, each, colour(i), f"{found.rows[i].variant}: {number(each)} ms", 3)
+            for n, each in enumerate(line, 1)
+            if math.isfinite(each)
+        ]
+    ends = {
+        i: (WIDTH - right + 8, frame.y(line[-1] if math.isfinite(line[-1]) else frame.y.high))
+        for i, line in series.items()
+    }
+    drawn.append(_labels(found, ends, frame))
+    return Plot(
+        "Round by round",
+        picture(WIDTH, HEIGHT, "p99 of every round", *drawn),
+        "Lines that move together are the machine's doing and cancel out; those that move apart "
+        "are what makes intervals wide.",
+    )
+
+
+# --- the climb -------------------------------------------------------------------------------
+
+
+def climbs(found: Findings) -> list[Plot]:
+    """A picture a variant, all at one scale: its client's view over its queue and batches."""
+    if not found.climbs:
+        return []
+    seen = {name: _bins(climb) for name, climb in found.climbs.items()}
+    moments = [each for climb in found.climbs.values() for each in climb.server.moments]
+    times = [ms for bins in seen.values() for _, p50, p99 in bins for ms in (p50, p99)]
+    scales = (
+        around(times, log=True, margin=0.05),
+        (0.0, max([1.0, *(each.waiting for each in moments)]) * 1.08),
+        (0.0, max([1.0, *(each.batch for each in moments if each.batch > 0)]) * 1.08),
+    )
+    return [
+        Plot(name, _climb(found, name, seen[name], scales), "")
+        for name in (row.variant for row in found.rows)
+        if name in found.climbs
+    ]
+
+
+def _climb(
+    found: Findings,
+    name: str,
+    bins: Sequence[tuple[float, float, float]],
+    scales: Sequence[tuple[float, float]],
+) -> str:
+    climb = found.climbs[name]
+    number_of = next(i for i, row in enumerate(found.rows) if row.variant == name)
+    css, high, gap, width = colour(number_of), 92.0, 34.0, 360.0
+    seconds = climb.run.seconds
+
+    def load(at_s: float) -> float:
+        return CLIMB_FROM + (CLIMB_TO - CLIMB_FROM) * min(max(at_s / seconds, 0.0), 1.0)
+
+    x = Scale(CLIMB_FROM, CLIMB_TO, 46, width - 18)
+    strips: Mapping[str, list[tuple[list[tuple[float, float]], str]]] = {
+        "latency, ms: p50 and p99": [
+            ([(load(at), p99) for at, _, p99 in bins], css),
+            ([(load(at), p50) for at, p50, _ in bins], f"thin {css}"),
+        ],
+        "windows waiting": [([(load(m.at_s), m.waiting) for m in climb.server.moments], css)],
+        "windows a batch": [([(load(m.at_s), m.batch) for m in climb.server.moments], css)],
+    }
+    drawn = [text(4, 15, name, f"strong {css} ink")]
+    drawn.append(text(width - 6, 15, f"peak {number(climb.peak)}/s", "quiet", "end"))
+    for place, ((label, lines), (low, top)) in enumerate(zip(strips.items(), scales, strict=True)):
+        y = 46 + place * (high + gap)
+        frame = Frame(x=x, y=Scale(low, top, y + high, y, log=place == 0))
+        last = place == len(strips) - 1
+        drawn.append(
+            frame.axes(
+                x_ticks=[(at, f"{at:.0%}") for at in (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)]
+                if last
+                else [],
+                y_ticks=named(frame.y.ticks(4)),
+                x_name="offered, of its peak" if last else "",
+                y_name=label,
+            )
+        )
+        drawn.append(f'<path class="limit" d="M{x(1.0):.1f} {y:.1f}V{y + high:.1f}"/>')
+        drawn += [frame.line(points, style) for points, style in lines]
+    height = 46 + 3 * high + 2 * gap + 40
+    return picture(width, height, f"{name} while its load climbs", *drawn)
+
+
+def _bins(climb: Climb) -> list[tuple[float, float, float]]:
+    """(middle, p50, p99) in ms of the requests due in each stretch."""
+    edges = np.arange(0, climb.run.seconds + BIN_S / 2, BIN_S)
+    found = []
+    for start, end in itertools.pairwise(edges):
+        times = [
+            each.latency_s * 1000
+            for each in climb.run.requests
+            if start <= each.due_s < end and each.error is None
+        ]
+        p50, p99 = np.quantile(times, [0.5, 0.99]) if times else (math.nan, math.nan)
+        found.append((float((start + end) / 2), float(p50), float(p99)))
+    return found
+
+
+# --- labels ----------------------------------------------------------------------------------
+
+
+def _labels(found: Findings, ends: Mapping[int, tuple[float, float]], frame: Frame) -> str:
+    """Names beside the ends of lines, moved up or down where they would touch."""
+    places = apart([y for _, y in ends.values()], LINE, frame.y.end, frame.y.start)
+    return "".join(
+        text(x, y + 4, found.rows[i].variant, f"{colour(i)} ink")
+        for (i, (x, _)), y in zip(ends.items(), places, strict=True)
+    )
+
+
+def _finite(value: Interval) -> tuple[float, ...]:
+    known = math.isfinite(value.high) and value.low > 0
+    return (value.low, value.mean, value.high) if known else (value.mean,)

@@ -1,0 +1,188 @@
+"""
+Which variant to deploy for which limit, in a sentence, and what nobody can tell.
+
+Variant names stand between backticks. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row
+
+# Of F1, below the baseline's at most: what people allow.
+DROPS = (0.005, 0.01, 0.02, 0.05, 0.1)
+
+WORDS = {RATE: "peak rate", "p50": "p50", "p90": "p90", "p99": "p99", COST: "CPU an answer"}
+MOST = 6
+TOLD = (RATE, "p99", COST)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """What to deploy; `drop` None: of quality nothing is known."""
+
+    row: Row
+    drop: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """
+    headline   which to deploy
+    reasons    a sentence a variant that was picked, then what else decides
+    undecided  what cannot be told apart, and the noise
+    proved     False: figures may not be believed
+    """
+
+    headline: str
+    reasons: tuple[str, ...]
+    undecided: tuple[str, ...]
+    proved: bool
+    picks: tuple[Pick, ...]
+
+
+def verdict(found: Findings) -> Verdict:
+    fit = [row for row in found.rows if not _unfit(found, row)]
+    chosen = _picks(found, fit)
+    unfit = [f"{_code(r)} is out: {why}." for r in found.rows if (why := _unfit(found, r))]
+    return Verdict(
+        headline=_headline(found, fit, chosen),
+        reasons=(*(_reason(found, pick) for pick in chosen), *unfit),
+        undecided=tuple(_undecided(found)),
+        proved=not found.void,
+        picks=tuple(chosen),
+    )
+
+
+def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> str:
+    if found.void:
+        return (
+            "Nothing is proved: the load itself was in the way. Figures below are not the server's."
+        )
+    limit = f" with a p99 within {_ms(found.limit_s)}" if found.limit_s else ""
+    at = f" at {found.rate:.3g} requests/s"
+    if not fit:
+        return f"Deploy none of them: no variant answers{limit or ' nearly all'}{at}."
+    if not chosen:
+        return (
+            "No quality limit that people set is kept: compare more variants, or take the baseline."
+        )
+    if chosen[0].drop is None:
+        return f"Deploy {_code(chosen[0].row)}: the fastest{limit}; of quality nothing is known."
+    than = "the best one's" if found.labelled else "the baseline's"
+    first, *others = [(_code(pick.row), f"{pick.drop:g}") for pick in chosen]
+    listed = f"{first[0]} where F1 may be {first[1]} below {than}"
+    listed += "".join(f", {name} where {drop}" for name, drop in others)
+    which = "Each is" if others else "It is"
+    answers = f" and answers{limit}" if limit else ""
+    return f"Deploy {listed}. {which} the fastest that keeps its limit{answers}."
+
+
+def _picks(found: Findings, fit: Sequence[Row]) -> list[Pick]:
+    """For each limit on quality the fastest; the tightest limit of those that agree."""
+    if not any(row.quality and row.quality.drop is not None for row in found.rows):
+        return [Pick(_fastest(found, fit), None)] if fit else []
+    chosen: list[Pick] = []
+    for drop in DROPS:
+        pool = [
+            row
+            for row in fit
+            if row.quality and row.quality.drop is not None and row.quality.drop <= drop
+        ]
+        if pool and (best := _fastest(found, pool)) not in [pick.row for pick in chosen]:
+            chosen.append(Pick(best, drop))
+    return chosen
+
+
+def _fastest(found: Findings, pool: Sequence[Row]) -> Row:
+    """Of those that cannot be told from the fastest the cheaper, then the better, then smaller."""
+    best = max(pool, key=lambda row: row.rate.mean)
+    alike = [row for row in pool if row is best or _alike(found, best, row)]
+    cheap = [row for row in alike if not any(_dearer(found, row, other) for other in alike)]
+    return max(cheap, key=lambda r: (r.quality.mean if r.quality else 0.0, -(r.bytes or 0)))
+
+
+def _alike(found: Findings, one: Row, other: Row) -> bool:
+    if one.least and other.least:
+        return True
+    return bool(found.differences[one.variant, other.variant, RATE].undecided)
+
+
+def _dearer(found: Findings, one: Row, other: Row) -> bool:
+    known = found.differences.get((one.variant, other.variant, COST))
+    return bool(known and not known.undecided and known.ratio.mean > 1)
+
+
+def _unfit(found: Findings, row: Row) -> str:
+    if row.failed > BELIEVED_FAILURES:
+        return f"{row.failed:.1%} of its requests failed at {found.rate:.3g}/s"
+    if found.limit_s and row.p99.mean > found.limit_s:
+        return f"its p99 is {_ms(row.p99.mean)} at {found.rate:.3g} requests/s"
+    return ""
+
+
+def _reason(found: Findings, pick: Pick) -> str:
+    row, first = pick.row, found.rows[0]
+    times = ""
+    if row is not first:
+        difference = found.differences[row.variant, first.variant, RATE]
+        times = (
+            f", {difference.ratio.mean:.3g} times that of {_code(first)}"
+            if not difference.undecided
+            else f", no other than that of {_code(first)}"
+        )
+    quality = f"F1 {row.quality.mean:.3f}, " if row.quality else ""
+    least = "at least " if row.least else ""
+    return (
+        f"{_code(row)}: {quality}{least}{row.rate.mean:,.0f} answers/s at its peak{times}; p99 "
+        f"{_ms(row.p99.mean)} at {found.rate:.3g} requests/s."
+    )
+
+
+def _undecided(found: Findings) -> list[str]:
+    said = []
+    noise = ", ".join(
+        f"{WORDS[name]} {noise_told(found.noise.get(name))}" for name in TOLD if name in found.noise
+    )
+    said.append(f"Noise, how far what ran twice is from itself here: {noise}.")
+    names = [row.variant for row in found.rows]
+    for name in TOLD:
+        pairs = [
+            f"`{one}` and `{other}`"
+            for i, one in enumerate(names)
+            for other in names[i + 1 :]
+            if (one, other, name) in found.differences
+            and found.differences[one, other, name].undecided
+        ]
+        if pairs:
+            said.append(f"Undecidable in {WORDS[name]}: {', '.join(pairs)}.")
+    if len(said) == 1 and len(names) > 1:
+        said.append(
+            "Every other difference in these is larger than that, and its interval is clear."
+        )
+    return said
+
+
+def shortened(said: Sequence[str]) -> list[str]:
+    """The first of many; the JSON has them all."""
+    more = len(said) - MOST
+    return [*said[:MOST], f"and {more} more, in the JSON"] if more > 1 else list(said)
+
+
+def noise_told(noise: float | None) -> str:
+    """1.04 -> ±4 %   3.2 -> up to × 3.2"""
+    if noise is None or noise == float("inf"):
+        return "unknown"
+    return f"±{(noise - 1) * 100:.2g} %" if noise < 1.995 else f"up to × {noise:.2g}"
+
+
+def _code(row: Row) -> str:
+    return f"`{row.variant}`"
+
+
+def _ms(seconds: float | None) -> str:
+    if seconds is None or seconds == float("inf"):
+        return "without end"
+    return f"{seconds * 1000:.3g} ms"

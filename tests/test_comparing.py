@@ -1,0 +1,253 @@
+"""Laws of a comparison, over queues that are only reckoned: turns, rates, figures and findings."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest import figures
+from loadtest.compare import Comparison, Settings, compare, turns
+from loadtest.figures import DROPPED
+from loadtest.findings import Findings, findings
+from loadtest.promises import parse
+from loadtest.record import Call, Run, Unusable
+from loadtest.watch import Fact, Look, Quality
+from tests.queues import CALLS, Queues, request, run
+
+SETTINGS = Settings(rounds=6, peak_s=1.0, open_s=4.0, warmup_s=0.5, follow_s=0.0)
+SERVICE_S = {"base": 0.010, "alike": 0.010, "fast": 0.004}
+
+
+def compared(service_s: dict[str, float] = SERVICE_S, **changes: object) -> Comparison:
+    settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    return compare("ner", list(service_s), CALLS, Queues(service_s, drift=0.01), settings=settings)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compared()
+
+
+@pytest.fixture(scope="module")
+def found(comparison: Comparison) -> Findings:
+    return findings(comparison, limit_s=0.05, resamples=200)
+
+
+# --- turns -----------------------------------------------------------------------------------
+
+
+def test_every_other_round_runs_backwards_and_the_first_variant_has_two_turns() -> None:
+    said = "".join(name + ("'" if again else "") for _, (name, again) in turns("ab", 2))
+    assert said == "aba'a'ba"
+
+
+@given(st.integers(1, 6), st.integers(1, 5))
+def test_all_are_as_early_as_all_others(variants: int, pairs: int) -> None:
+    places = defaultdict(list)
+    for place, (_, turn) in enumerate(turns([str(n) for n in range(variants)], 2 * pairs)):
+        places[turn].append(place)
+    assert len({sum(each) for each in places.values()}) == 1
+    assert len(places) == variants + 1
+
+
+def test_in_a_round_all_meet_the_same_arrivals_and_warm_up_on_others() -> None:
+    engine = Queues(SERVICE_S)
+    compare("ner", list(SERVICE_S), CALLS, engine, settings=SETTINGS)
+    seeds = defaultdict(set)
+    for name, arrivals, seconds, seed in engine.asked:
+        if arrivals.startswith("poisson") and seconds == SETTINGS.open_s:
+            seeds[seed].add((name, arrivals))
+    assert len(seeds) == SETTINGS.rounds
+    assert all(len(each) == len(SERVICE_S) for each in seeds.values())
+    warm = {seed for _, _, seconds, seed in engine.asked if seconds == SETTINGS.warmup_s}
+    assert not warm & seeds.keys()
+
+
+def test_the_common_rate_is_what_the_slowest_can_serve(comparison: Comparison) -> None:
+    assert comparison.rate == pytest.approx(0.7 * 100, rel=0.1)
+    assert compared(rate=20.0, rounds=1).rate == 20.0
+
+
+def test_a_variant_that_answers_nothing_ends_it() -> None:
+    def silent(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+        return run(variant, [request(0, 0.0, 0.1, "HTTP 503")], seconds=seconds)
+
+    with pytest.raises(Unusable, match="base gave no right answer: HTTP 503"):
+        compare("ner", ["base"], CALLS, silent, settings=SETTINGS)
+
+
+class _Watch:
+    """Looks, each with a count that grows."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def look(self) -> Look:
+        self.looks += 1
+        return Look(
+            at_s=float(self.looks),
+            metrics=f'kadogo_texts_total{{variant="base"}} {self.looks}\n',
+            cpu_s=self.looks / 10,
+            memory=1000 + self.looks,
+        )
+
+    @contextmanager
+    def following(self, every_s: float) -> Iterator[list[Look]]:
+        yield []
+
+
+def test_the_server_is_looked_at_around_what_is_measured_alone() -> None:
+    watch, engine = _Watch(), Queues(SERVICE_S)
+    found = compare(
+        "ner", ["base"], CALLS, engine, settings=replace(SETTINGS, follow_s=2.0), watch=watch
+    )
+    assert watch.looks == 2 * len(found.blocks) == 4 * 2 * SETTINGS.rounds
+    for block in found.blocks:
+        assert block.window and block.window.cpu_s == pytest.approx(0.1)
+        assert block.window.total("kadogo_texts_total") == 1
+    assert found.climbs["base"].run.arrivals.startswith("ramp:")
+
+
+# --- figures of runs ---------------------------------------------------------------------------
+
+
+def test_what_failed_or_was_dropped_took_for_ever() -> None:
+    requests = [request(i, 0.0, 0.1) for i in range(97)] + [request(98, 0.0, 0.01, "HTTP 503")]
+    one = run("a", requests, dropped=2)
+    assert figures.percentile_s([one], 0.97) == pytest.approx(0.1)
+    assert figures.percentile_s([one], 0.98) == math.inf
+    assert figures.failures([one]) == {DROPPED: 2, "HTTP 503": 1}
+    assert figures.arrivals([one]) == 100 and figures.percentile_s([], 0.5) == 0
+
+
+def test_answers_after_the_end_are_none_of_a_closed_loops_rate() -> None:
+    requests = [request(i, i / 10, 0.25) for i in range(10)]
+    assert figures.rate([run("a", requests, seconds=1.0)]) == 8
+    assert figures.goodput([run("a", requests, seconds=1.0)], 0.2) == 0
+    assert figures.goodput([run("a", requests, seconds=1.0)], 0.3) == 10
+
+
+@given(st.lists(st.floats(1e-5, 100), min_size=1, max_size=200))
+def test_histograms_are_right_to_three_digits_and_add_up(seconds: list[float]) -> None:
+    whole = figures.encoded(seconds)
+    halves = figures.added([figures.encoded(seconds[::2]), figures.encoded(seconds[1::2])])
+    shares = (0.0, 0.5, 0.99, 1.0)
+    exact = np.quantile(seconds, shares, method="inverted_cdf")
+    assert figures.percentiles_s(whole, shares) == pytest.approx(list(exact), rel=2e-3, abs=1e-6)
+    assert figures.percentiles_s(halves, shares) == figures.percentiles_s(whole, shares)
+    assert figures.percentiles_s(figures.encoded([]), shares) == [0.0] * 4
+
+
+# --- findings -----------------------------------------------------------------------------------
+
+
+def test_figures_are_those_of_the_queues(found: Findings) -> None:
+    base, _, fast = found.rows
+    assert base.rate.low <= 100 * math.exp(0) <= base.rate.high * 1.02
+    assert fast.rate.mean == pytest.approx(250, rel=0.05)
+    assert base.p99.mean > fast.p99.mean and base.failed == 0 and not base.least
+    assert fast.goodput == pytest.approx(found.rate, rel=0.15)
+
+
+def test_what_is_faster_is_told_from_what_is_the_same(found: Findings) -> None:
+    for name in ("rate", "p50", "p99"):
+        assert not found.differences["fast", "base", name].undecided, name
+        assert found.differences["alike", "base", name].undecided, name
+        one = found.differences["fast", "base", name]
+        other = found.differences["base", "fast", name]
+        assert one.ratio.mean == pytest.approx(1 / other.ratio.mean)
+    assert found.differences["fast", "base", "rate"].ratio.mean == pytest.approx(2.5, rel=0.05)
+    assert 1 < found.noise["rate"] < 1.1
+    assert ("fast", "base", "cpu") not in found.differences
+
+
+def test_promises_are_judged_on_the_figures(comparison: Comparison) -> None:
+    promised = parse("[defaults]\nmin_rate = 200\n[variants.fast]\np99_ms = 1\nmin_f1 = 0.5")
+    said = findings(comparison, promises=promised, resamples=50).broken
+    assert [each.partition(":")[0] for each in said] == ["base", "alike", "fast", "fast"]
+    assert "fewer than the 200 promised" in said[0] and "nobody knows its F1" in said[3]
+
+
+def test_quality_is_of_the_evidence_or_of_the_very_answers(comparison: Comparison) -> None:
+    facts = {"base": Fact(name="base", task="ner", quality=Quality(0.7, 0.69, 0.71, 0.0), bytes=9)}
+    told = findings(comparison, facts=facts, resamples=50)
+    assert not told.labelled and told.row("base").quality == Quality(0.7, 0.69, 0.71, 0.0)
+    assert told.row("base").bytes == 9 and told.row("fast").quality is None
+    gold = frozenset({(0, 4, "LOC")})
+    calls = [Call(task="ner", texts=each.texts, languages=("hau",), gold=(gold,)) for each in CALLS]
+    answers = {"base": gold, "alike": gold, "fast": frozenset()}
+    blocks = tuple(
+        replace(
+            block,
+            run=replace(
+                block.run,
+                requests=tuple(
+                    replace(each, answer=(answers[block.variant],)) for each in block.run.requests
+                ),
+            ),
+        )
+        for block in comparison.blocks
+    )
+    labelled = findings(replace(comparison, calls=calls, blocks=blocks), facts=facts, resamples=50)
+    assert labelled.labelled
+    assert [row.quality and row.quality.mean for row in labelled.rows] == [1.0, 1.0, 0.0]
+    assert [row.quality and row.quality.drop for row in labelled.rows] == [0.0, 0.0, 1.0]
+
+
+def test_a_load_that_was_in_the_way_proves_nothing(comparison: Comparison) -> None:
+    assert not findings(comparison, resamples=50).void
+    late = tuple(
+        replace(
+            block,
+            run=replace(
+                block.run,
+                requests=tuple(
+                    replace(each, sent_s=each.due_s + 0.1, done_s=each.done_s + 0.1)
+                    for each in block.run.requests
+                ),
+            ),
+        )
+        if block.kind == "open" and block.variant == "fast"
+        else block
+        for block in comparison.blocks
+    )
+    [reason] = findings(replace(comparison, blocks=late), resamples=50).void
+    assert reason.startswith("fast: requests went out late")
+
+
+def test_a_peak_that_filled_the_generator_is_a_least(comparison: Comparison) -> None:
+    blocks = tuple(
+        replace(block, run=replace(block.run, cores=0.9)) if block.kind == "peak" else block
+        for block in comparison.blocks
+    )
+    told = findings(replace(comparison, blocks=blocks), resamples=50)
+    assert all(row.least for row in told.rows) and len(told.doubts) == 3
+
+
+def test_a_variant_that_fails_is_told_so() -> None:
+    class Failing(Queues):
+        def __call__(self, variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+            found = super().__call__(variant, arrivals, seconds, seed)
+            if variant != "fast":
+                return found
+            failed = tuple(
+                replace(each, status=503, error="HTTP 503") if i % 10 == 0 else each
+                for i, each in enumerate(found.requests)
+            )
+            return replace(found, requests=failed)
+
+    engine = Failing(SERVICE_S)
+    told = findings(compare("ner", list(SERVICE_S), CALLS, engine, settings=SETTINGS), resamples=50)
+    assert told.row("fast").p99.mean == math.inf
+    assert told.row("fast").failed == pytest.approx(0.1, abs=0.01)
+    assert told.differences["fast", "base", "p99"].undecided == "not enough rounds"
+    assert any("of its requests failed, mostly HTTP 503" in each for each in told.doubts)
+    assert any("fast" in each and "failed" in each for each in told.broken)

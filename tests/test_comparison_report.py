@@ -1,0 +1,314 @@
+"""Laws of the report: which variant for which limit, and pages that need nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.bootstrap import Difference, Interval
+from loadtest.compare import Climb
+from loadtest.figures import encoded
+from loadtest.findings import Findings, Row
+from loadtest.findings import Server as Seen
+from loadtest.report import book, page
+from loadtest.report.plots import pareto
+from loadtest.report.svg import Scale, apart
+from loadtest.report.tables import Cell, Table, cost, number, plain, tables
+from loadtest.report.verdict import verdict
+from loadtest.watch import Followed, Moment, Quality
+from tests.queues import Queues
+
+PRICE = 0.04
+
+
+def sure(value: float, by: float = 0.02) -> Interval:
+    return Interval(value, value * (1 - by), value * (1 + by))
+
+
+def row(name: str, rate: float, p99_s: float, f1: float | None, drop: float = 0.0) -> Row:
+    return Row(
+        variant=name,
+        rate=sure(rate),
+        least=False,
+        percentiles={"p50": sure(p99_s / 4), "p90": sure(p99_s / 2), "p99": sure(p99_s)},
+        p999_s=p99_s * 2,
+        goodput=50.0,
+        answers=2000,
+        failed=0.0,
+        failures={},
+        server=Seen(
+            cpu_s=sure(1 / rate), memory=700 * 2**20, queue_s=0.002, batch=1.5, padding=0.1
+        ),
+        histogram=encoded([p99_s * i / 100 for i in range(1, 101)]),
+        bytes=int(1e9 / rate),
+        quality=None if f1 is None else Quality(f1, f1 - 0.01, f1 + 0.01, drop),
+        rounds={"rate": [rate, rate * 1.01], "p99": [p99_s, p99_s * 1.1]},
+    )
+
+
+ROWS = (
+    row("base", 100, 0.12, 0.736, 0.0),
+    row("int8", 210, 0.04, 0.735, 0.002),
+    row("small<x>", 500, 0.01, 0.729, 0.013),
+    row("tiny", 900, 0.005, 0.665, 0.08),
+)
+
+
+def found(*rows: Row, noise: float = 1.04, **changes: object) -> Findings:
+    """Differences as the rows' figures have them, all within 2 %."""
+
+    def of(row: Row, name: str) -> float:
+        known = {"rate": row.rate, "cpu": row.server.cpu_s or sure(1.0), **row.percentiles}
+        return known[name].mean
+
+    names = ("rate", "p50", "p90", "p99", "cpu")
+    told = Findings(
+        task="ner",
+        rate=70.0,
+        seconds=40.0,
+        limit_s=None,
+        rows=rows,
+        noise=dict.fromkeys(names, noise),
+        differences={
+            (a.variant, b.variant, name): Difference(sure(of(a, name) / of(b, name)), noise)
+            for a in rows
+            for b in rows
+            if a is not b
+            for name in names
+        },
+        kept=("by each, at most 1.00% failures",),
+    )
+    return replace(told, **changes)  # type: ignore[arg-type]
+
+
+# --- the verdict -----------------------------------------------------------------------------
+
+
+def test_the_fastest_is_deployed_for_each_limit_on_quality() -> None:
+    said = verdict(found(*ROWS))
+    assert said.headline == (
+        "Deploy `int8` where F1 may be 0.005 below the baseline's, `small<x>` where 0.02, `tiny` "
+        "where 0.1. Each is the fastest that keeps its limit."
+    )
+    assert said.reasons[0].startswith("`int8`: F1 0.735, 210 answers/s at its peak, 2.1 times that")
+    assert "clear" in said.undecided[-1] and said.proved
+
+
+def test_a_limit_on_the_p99_leaves_out_who_does_not_keep_it() -> None:
+    said = verdict(found(*ROWS, limit_s=0.02))
+    assert said.headline.startswith("Deploy `small<x>` where F1 may be 0.02 below")
+    assert "answers with a p99 within 20 ms" in said.headline
+    assert "`int8` is out: its p99 is 40 ms at 70 requests/s." in said.reasons
+    none = verdict(found(*ROWS, limit_s=0.001))
+    assert none.headline.startswith("Deploy none of them") and not none.picks
+
+
+def test_of_those_that_cannot_be_told_apart_the_cheaper_then_the_better_is_deployed() -> None:
+    near = row("near", 502, 0.01, 0.731, 0.012)
+    assert verdict(found(ROWS[0], ROWS[2], near)).picks[-1].row is near
+    dear = replace(near, server=replace(near.server, cpu_s=sure(0.004)))
+    assert verdict(found(ROWS[0], ROWS[2], dear)).picks[-1].row is ROWS[2]
+    said = verdict(found(ROWS[0], ROWS[2], near)).undecided
+    assert "Undecidable in peak rate: `small<x>` and `near`." in said
+
+
+def test_two_that_filled_the_generator_cannot_be_told_apart() -> None:
+    full = [replace(each, least=True) for each in ROWS[2:]]
+    told = found(ROWS[0], *full)
+    assert verdict(told).picks[-1].row.variant == "tiny"  # cheaper, though no faster that we know
+    assert "at least 900 answers/s" in " ".join(verdict(told).reasons)
+
+
+def test_without_quality_the_fastest_is_deployed_and_that_is_said() -> None:
+    unknown = [replace(each, quality=None) for each in ROWS]
+    said = verdict(found(*unknown))
+    assert said.headline == "Deploy `tiny`: the fastest; of quality nothing is known."
+
+
+def test_who_fails_is_not_deployed() -> None:
+    failing = replace(ROWS[3], failed=0.2)
+    said = verdict(found(*ROWS[:3], failing))
+    assert all(pick.row is not failing for pick in said.picks)
+    assert "`tiny` is out: 20.0% of its requests failed at 70/s." in said.reasons
+
+
+def test_a_load_that_was_in_the_way_is_said_first() -> None:
+    said = verdict(found(*ROWS, void=("tiny: requests went out late",)))
+    assert said.headline.startswith("Nothing is proved") and not said.proved
+
+
+def test_one_variant_alone_has_its_figures_and_the_noise() -> None:
+    said = verdict(found(ROWS[0]))
+    assert said.headline.startswith("Deploy `base`") and "Noise" in said.undecided[0]
+    assert "<svg" in page.html([found(ROWS[0])], {}, PRICE)
+
+
+# --- tables and pictures ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(1234.5, "1,234"), (0.012345, "0.0123"), (9.999, "10.0"), (math.inf, "never"), (0, "0"),
+     (math.nan, "-"), (99.95, "100")],
+)  # fmt: skip
+def test_figures_have_three_digits_that_count(value: float, told: str) -> None:
+    assert number(value) == told
+
+
+def test_cost_is_cpu_seconds_times_a_price() -> None:
+    assert cost(ROWS[0], 0.36) == sure(1.0)
+    assert cost(replace(ROWS[0], server=Seen()), 0.36) is None
+
+
+def test_columns_are_aligned() -> None:
+    table = Table(
+        "t", ("variant", "p99 ms"), ((Cell("a"), Cell("1", "[0, 2]")), (Cell("bc"), Cell("10")))
+    )
+    assert plain(table) == "variant    p99 ms\na        1 [0, 2]\nbc             10"
+
+
+def test_what_was_not_measured_has_no_column() -> None:
+    bare = [replace(each, server=Seen(), quality=None, bytes=None) for each in ROWS]
+    told = tables(found(*bare), PRICE)
+    assert [table.name for table in told] == ["Rate and latency", "Times base"]
+    assert "energy" not in page.html([found(*ROWS)], {}, PRICE).lower()
+    warm = [replace(each, server=replace(each.server, energy_j=0.5)) for each in ROWS]
+    assert "joules an answer" in page.html([found(*warm)], {}, PRICE)
+
+
+def test_the_pareto_front_are_those_whom_nobody_beats() -> None:
+    worse = row("worse", 400, 0.01, 0.700, 0.04)
+    assert [each.variant for each in pareto([*ROWS, worse])] == [each.variant for each in ROWS]
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=12))
+def test_labels_do_not_touch_and_keep_their_order(places: list[float]) -> None:
+    moved = apart(places, 15, 0, 300)
+    ordered = sorted(moved)
+    assert all(b - a >= 15 - 1e-6 for a, b in pairwise(ordered))
+    for i, one in enumerate(places):
+        for j, other in enumerate(places):
+            assert not (one < other and moved[i] > moved[j])
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1.5, 1e4))
+def test_ticks_of_a_scale_of_factors_lie_within_it_and_are_few(low: float, times: float) -> None:
+    ticks = Scale(low, low * times, 0, 1, log=True).ticks(6)
+    assert len(ticks) <= 8 and all(low * 0.999 <= each <= low * times * 1.001 for each in ticks)
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def climbing(names: Mapping[str, float]) -> dict[str, Climb]:
+    engine = Queues({name: 1 / rate for name, rate in names.items()})
+    moments = tuple(Moment(at / 4, at, 1.0 + at, 0.1) for at in range(1, 16))
+    return {
+        name: Climb(
+            run=engine(name, f"ramp:{rate / 5}-{rate * 1.2}", 4.0, 1),
+            peak=rate,
+            server=Followed(moments=moments),
+        )
+        for name, rate in names.items()
+    }
+
+
+FULL = found(
+    *ROWS,
+    limit_s=0.1,
+    broken=("tiny: its F1 of 0.6650 is 0.0350 below the 0.7 promised",),
+    mismatches=tuple(f"base: <mismatch> {i}" for i in range(20)),
+    doubts=("tiny: it may do more",),
+    climbs=climbing({"base": 100.0, "tiny": 900.0}),
+    searches={"base": [(50.0, 0.05, True), (90.0, math.inf, False)]},
+)
+
+
+NEVER = Interval(math.inf, 0, math.inf)
+SILENT = replace(
+    ROWS[0],
+    failed=1.0,
+    answers=0,
+    p999_s=math.inf,
+    percentiles=dict.fromkeys(("p50", "p90", "p99"), NEVER),
+    histogram=encoded([]),
+    rounds={"rate": [0.0], "p99": [math.inf]},
+)
+
+
+@pytest.mark.parametrize("told", [FULL, found(*ROWS), found(SILENT)])
+def test_the_page_is_whole_and_needs_nothing_else(told: Findings) -> None:
+    text = page.html([told, replace(told, task="classification")], {"host": "<here>"}, PRICE)
+    tags = _Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert not {"script", "link", "img", "iframe"} & set(tags.seen)
+    assert not [name for name, _ in tags.attributes if name in {"src", "href", "style"}]
+    assert not [name for name, _ in tags.attributes if name.startswith("on")]
+    assert not re.search(r"url\(|@import|nan|inf[^o]", text.partition("</style>")[2])
+    assert "<here>" not in text and "small<x>" not in text and "<mismatch>" not in text
+    assert "prefers-color-scheme:dark" in text and "Entities" in text and "Topics" in text
+
+
+def test_the_pages_own_policy_allows_its_style_and_nothing_more() -> None:
+    text = page.html([FULL], {}, PRICE)
+    [style] = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'" in text
+
+
+def test_the_verdict_comes_first_on_every_report() -> None:
+    headline = verdict(FULL).headline
+    written = book.markdown([FULL], {"rounds": 8}, PRICE)
+    assert written.splitlines()[2] == f"**{headline}**"
+    assert "and 15 more, in the JSON" in written and "| base | 100 [98.0, 102] |" in written
+    assert book.terminal(FULL, PRICE).splitlines()[0] == headline.replace("`", "")
+    assert text_of(page.html([FULL], {}, PRICE)).index(headline[:6]) < 400
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"<[^>]*>", "", html.partition("<body>")[2])
+
+
+def test_the_json_holds_all_of_it_and_no_number_that_is_none() -> None:
+    written = json.loads(book.to_json(book.book([FULL], {"rounds": 8}, PRICE)))
+    [task] = written["tasks"]
+    assert task["verdict"] == verdict(FULL).headline and len(task["mismatches"]) == 20
+    assert task["deploy"][0] == {"variant": "int8", "f1_drop": 0.005}
+    assert task["variants"][0]["latency_s"]["p99"] == {
+        "mean": 0.12, "low": pytest.approx(0.1176), "high": pytest.approx(0.1224)
+    }  # fmt: skip
+    assert task["searches"]["base"][1] == {"rate": 90.0, "p99_s": None, "kept": False}
+    assert len(task["differences"]) == 4 * 3 * 5
+    assert task["variants"][0]["histogram_us"].startswith("HIST")
