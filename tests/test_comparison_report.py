@@ -22,9 +22,10 @@ from loadtest.figures import encoded
 from loadtest.findings import Findings, Row
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
+from loadtest.report.numbers import number
 from loadtest.report.plots import pareto
 from loadtest.report.svg import Scale, apart
-from loadtest.report.tables import Cell, Table, cost, number, plain, tables
+from loadtest.report.tables import Cell, Table, cost, plain, tables
 from loadtest.report.verdict import verdict
 from loadtest.watch import Followed, Moment, Quality
 from tests.queues import Queues
@@ -101,15 +102,17 @@ def test_the_fastest_is_deployed_for_each_limit_on_quality() -> None:
         "Deploy `int8` where F1 may be 0.005 below the baseline's, `small<x>` where 0.02, `tiny` "
         "where 0.1. Each is the fastest that keeps its limit."
     )
-    assert said.reasons[0].startswith("`int8`: F1 0.735, 210 answers/s at its peak, 2.1 times that")
+    assert said.reasons[0].startswith(
+        "`int8`: F1 0.735, 210 answers/s at its peak, 2.10 times that"
+    )
     assert "clear" in said.undecided[-1] and said.proved
 
 
 def test_a_limit_on_the_p99_leaves_out_who_does_not_keep_it() -> None:
     said = verdict(found(*ROWS, limit_s=0.02))
     assert said.headline.startswith("Deploy `small<x>` where F1 may be 0.02 below")
-    assert "answers with a p99 within 20 ms" in said.headline
-    assert "`int8` is out: its p99 is 40 ms at 70 requests/s." in said.reasons
+    assert "answers with a p99 within 20.0 ms" in said.headline
+    assert "`int8` is out: its p99 is 40.0 ms at 70.0 requests/s." in said.reasons
     none = verdict(found(*ROWS, limit_s=0.001))
     assert none.headline.startswith("Deploy none of them") and not none.picks
 
@@ -140,7 +143,7 @@ def test_who_fails_is_not_deployed() -> None:
     failing = replace(ROWS[3], failed=0.2)
     said = verdict(found(*ROWS[:3], failing))
     assert all(pick.row is not failing for pick in said.picks)
-    assert "`tiny` is out: 20.0% of its requests failed at 70/s." in said.reasons
+    assert "`tiny` is out: 20.0% of its requests failed at 70.0/s." in said.reasons
 
 
 def test_a_load_that_was_in_the_way_is_said_first() -> None:

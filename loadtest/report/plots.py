@@ -13,6 +13,7 @@ from loadtest import figures
 from loadtest.bootstrap import Interval
 from loadtest.compare import CLIMB_FROM, CLIMB_TO, Climb
 from loadtest.findings import COST, RATE, Findings, Row
+from loadtest.report.numbers import number
 from loadtest.report.svg import (
     LINE,
     Frame,
@@ -27,7 +28,7 @@ from loadtest.report.svg import (
     text,
     width_of,
 )
-from loadtest.report.tables import cost, number
+from loadtest.report.tables import cost
 from loadtest.report.verdict import WORDS, noise_told
 
 WIDTH, HEIGHT = 520.0, 340.0
@@ -465,6 +466,7 @@ def _climb(
     number_of = next(i for i, row in enumerate(found.rows) if row.variant == name)
     css, high, gap, width = colour(number_of), 92.0, 34.0, 360.0
     seconds = climb.run.seconds
+    moments = [each for each in climb.server.moments if each.at_s <= seconds]
 
     def load(at_s: float) -> float:
         return CLIMB_FROM + (CLIMB_TO - CLIMB_FROM) * min(max(at_s / seconds, 0.0), 1.0)
@@ -475,8 +477,8 @@ def _climb(
             ([(load(at), p99) for at, _, p99 in bins], css),
             ([(load(at), p50) for at, p50, _ in bins], f"thin {css}"),
         ],
-        "windows waiting": [([(load(m.at_s), m.waiting) for m in climb.server.moments], css)],
-        "windows a batch": [([(load(m.at_s), m.batch) for m in climb.server.moments], css)],
+        "windows waiting": [([(load(m.at_s), m.waiting) for m in moments], css)],
+        "windows a batch": [([(load(m.at_s), m.batch) for m in moments], css)],
     }
     drawn = [text(4, 15, name, f"strong {css} ink")]
     drawn.append(text(width - 6, 15, f"peak {number(climb.peak)}/s", "quiet", "end"))

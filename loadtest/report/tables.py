@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from loadtest.bootstrap import Interval
 from loadtest.findings import SHARES, STATISTICS, Findings, Row
+from loadtest.report.numbers import number
 from loadtest.report.verdict import WORDS, noise_told
 
 MILLION = 1_000_000
@@ -65,22 +66,6 @@ def markdown(table: Table) -> str:
     lines += [[_joined(cell) for cell in row] for row in table.rows]
     told = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"### {table.name}\n\n{told}\n" + (f"\n{table.note}\n" if table.note else "")
-
-
-def number(value: float, digits: int = 3) -> str:
-    """
-    That many digits that count, thousands with commas; no exponent.
-
-    1234.5 -> 1,234   0.01234 -> 0.0123   inf -> never
-    """
-    if math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "never"
-    if value == 0:
-        return "0"
-    power = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of 9.996 that of 10.0
-    return f"{value:,.{max(0, digits - 1 - power)}f}"
 
 
 def _latency(found: Findings) -> Table:

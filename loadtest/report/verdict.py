@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row
+from loadtest.report.numbers import number
 
 # Of F1, below the baseline's at most: what people allow.
 DROPS = (0.005, 0.01, 0.02, 0.05, 0.1)
@@ -62,7 +63,7 @@ def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> st
             "Nothing is proved: the load itself was in the way. Figures below are not the server's."
         )
     limit = f" with a p99 within {_ms(found.limit_s)}" if found.limit_s else ""
-    at = f" at {found.rate:.3g} requests/s"
+    at = f" at {number(found.rate)} requests/s"
     if not fit:
         return f"Deploy none of them: no variant answers{limit or ' nearly all'}{at}."
     if not chosen:
@@ -117,9 +118,9 @@ def _dearer(found: Findings, one: Row, other: Row) -> bool:
 
 def _unfit(found: Findings, row: Row) -> str:
     if row.failed > BELIEVED_FAILURES:
-        return f"{row.failed:.1%} of its requests failed at {found.rate:.3g}/s"
+        return f"{row.failed:.1%} of its requests failed at {number(found.rate)}/s"
     if found.limit_s and row.p99.mean > found.limit_s:
-        return f"its p99 is {_ms(row.p99.mean)} at {found.rate:.3g} requests/s"
+        return f"its p99 is {_ms(row.p99.mean)} at {number(found.rate)} requests/s"
     return ""
 
 
@@ -129,15 +130,15 @@ def _reason(found: Findings, pick: Pick) -> str:
     if row is not first:
         difference = found.differences[row.variant, first.variant, RATE]
         times = (
-            f", {difference.ratio.mean:.3g} times that of {_code(first)}"
+            f", {number(difference.ratio.mean)} times that of {_code(first)}"
             if not difference.undecided
             else f", no other than that of {_code(first)}"
         )
     quality = f"F1 {row.quality.mean:.3f}, " if row.quality else ""
     least = "at least " if row.least else ""
     return (
-        f"{_code(row)}: {quality}{least}{row.rate.mean:,.0f} answers/s at its peak{times}; p99 "
-        f"{_ms(row.p99.mean)} at {found.rate:.3g} requests/s."
+        f"{_code(row)}: {quality}{least}{number(row.rate.mean)} answers/s at its peak{times}; p99 "
+        f"{_ms(row.p99.mean)} at {number(found.rate)} requests/s."
     )
 
 
@@ -185,4 +186,4 @@ def _code(row: Row) -> str:
 def _ms(seconds: float | None) -> str:
     if seconds is None or seconds == float("inf"):
         return "without end"
-    return f"{seconds * 1000:.3g} ms"
+    return f"{number(seconds * 1000)} ms"
