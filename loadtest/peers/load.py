@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loadtest.faults.client import Pool, offered
 
-SCRIPT = Path(__file__).with_name("wrk.lua")
+SCRIPT = Path(__file__).resolve().parents[1] / "wrk.lua"
 LONGEST_ANSWER_S = 30
 
 
