@@ -404,7 +404,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     """Raises BadArrivals, BadTraffic, Unusable."""
     # Late and first: Locust patches the standard library before ssl is imported.
     from loadtest import engine
-    from loadtest.faults.server import task_of, workers_of
+    from loadtest.server import task_of, workers_of
 
     settings = traffic.from_arguments(args)
     calls = traffic.calls(settings, task=task_of(args.host, args.variant), count=CALLS)

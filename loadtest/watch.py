@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.faults.server import fetch, get, workers_of
 from loadtest.record import Unusable
+from loadtest.server import fetch, get, workers_of
 
 SETTLE_S = 0.05  # a request is counted once its last byte is sent: a moment after it arrives
 RAPL = Path("/sys/class/powercap")

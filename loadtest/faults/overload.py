@@ -20,8 +20,8 @@ import psutil
 
 from loadtest import checker, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
-from loadtest.faults.server import task_of, workers_of
 from loadtest.record import Call, Result, Unusable
+from loadtest.server import task_of, workers_of
 from loadtest.texts import BadTraffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures

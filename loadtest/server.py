@@ -1,7 +1,7 @@
 """
-What the faults need of the server they are done to: its variants, its workers.
+What load tests ask the server beside the load: its variants, its workers.
 
-HTTP and, where the server runs here, its processes. Knows nothing of faults.
+HTTP and, where the server runs here, its processes. Knows nothing of load.
 """
 
 from __future__ import annotations
