@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ import pytest
 from build.errors import BuildError
 from build.plain_files import write_plain_files
 from loadtest.faults import client
-from loadtest.peers import intervals
 from loadtest.peers.check import agreement
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen, runners_of
 from loadtest.peers.files import ZOO
@@ -147,20 +148,23 @@ def test_what_wrk_prints_is_read() -> None:
 
 def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says() -> None:
     chance = np.random.default_rng(5)
+    (contest,) = chosen(["starlette"], ["fp32"])
     covered = 0
     for _ in range(60):
         pace = chance.normal(1, 0.2, size=(8, 1))  # what slows a round slows both
         ours = pace * chance.normal(120, 12, size=(8, 6))
         theirs = pace * chance.normal(100, 10, size=(8, 6))
-        drawn = intervals.draws([ours.tolist(), theirs.tolist()], intervals.mean)
-        found = intervals.around(1.2, drawn[:, 0] / drawn[:, 1])
+        found = outcome(contest, found_with(ours, theirs)).best
         covered += found.low <= 1.2 <= found.high
     assert covered >= 50
 
 
 def test_p99_is_a_value_that_was_measured() -> None:
-    assert intervals.p99(np.arange(1.0, 101.0)) == 99
-    assert intervals.p99(np.array([3.0, 1.0])) == 3
+    (contest,) = chosen(["starlette"], ["fp32"])
+    found = found_of(150, {"starlette": 100})
+    for stretches in found.stretches.values():
+        stretches[:] = [replace(stretches[0], latencies={70.0: tuple(np.arange(1.0, 101.0))})]
+    assert outcome(contest, found).rows[0].p99_ms.mean == pytest.approx(99_000)
 
 
 def stretch(rate: float, wait_s: float, failed: int = 0) -> Stretch:
@@ -185,11 +189,19 @@ def found_of(kadogo: float, others: dict[str, float], *, failed: int = 0) -> Fou
     return found
 
 
+def found_with(ours: Any, theirs: Any) -> Found:
+    """Of Kadogo and Starlette, their rates second by second, a line a round."""
+    found = found_of(150, {"starlette": 100})
+    for stretches, rounds in zip(found.stretches.values(), (ours, theirs), strict=True):
+        stretches[:] = [replace(stretches[0], rates=tuple(each)) for each in rounds]
+    return found
+
+
 def test_the_verdict_names_the_fastest_other_and_what_became_of_the_target() -> None:
     (contest,) = chosen(["starlette", "mosec"], ["fp32"])
     told = outcome(contest, found_of(150, {"starlette": 100, "mosec": 90}))
     assert [row.runner.peer for row in told.rows] == [KADOGO, "starlette", "mosec"]
-    assert told.best.value == pytest.approx(1.5)
+    assert told.best.mean == pytest.approx(1.5)
     assert "Starlette" in verdict(told) and "surely the 1.2 x" in verdict(told)
     assert "p99 is below every other's" in verdict(told)
     slower = outcome(contest, found_of(110, {"starlette": 100, "mosec": 90}))
@@ -233,7 +245,7 @@ def test_a_short_run_compares_a_peer_with_kadogo(tmp_path: Path) -> None:
     kadogo, starlette = contest["rows"]
     assert kadogo["peer"] == KADOGO and starlette["peer"] == "starlette"
     assert starlette["same"].startswith("300 of 300")
-    assert starlette["rate_ratio"]["value"] > 0
+    assert starlette["rate_ratio"]["mean"] > 0
     assert (tmp_path / "reports" / "peers.md").read_text().count("| Starlette") == 1
 
 

@@ -98,8 +98,8 @@ def _facts(plan: Plan, stolen: float) -> Mapping[str, str]:
         "Poisson arrivals, latency from when each was due, for p99",
         "rounds": f"{plan.rounds}, every other one backwards, {plan.seconds:g} s of each after "
         f"{plan.warmup_s:g} s of warm-up; one server up at a time, started anew each round",
-        "intervals": "95 %, by a bootstrap over rounds and within them, the same rounds on both "
-        "sides of a ratio",
+        "intervals": "95 %, by a bootstrap over rounds and over seconds within them, the wider "
+        "one, the same on both sides of a ratio",
         "settings": "workers x threads x threads in a call, batch at most and how long it waits",
         "memory": "proportional set size of all processes, after the load",
         "start": "from starting the process to its first right answer, files in the page cache",

@@ -6,28 +6,22 @@ Pure but for writing two files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from loadtest import bootstrap
+from loadtest.bootstrap import Drawn, Interval, Plan, Statistic
 from loadtest.peers.contests import Contest, Runner
-from loadtest.peers.intervals import (
-    Interval,
-    Rounds,
-    around,
-    draws,
-    figure,
-    mean,
-    p99,
-    whole,
-)
 from loadtest.peers.measure import Found, Stretch
 from loadtest.peers.peers import PEERS
 from loadtest.peers.tune import tuned
+from loadtest.report.book import to_json
+from loadtest.report.numbers import number
 
 LATE_S = 0.01  # of the generator: then its latencies are its own
 
@@ -88,11 +82,11 @@ class Outcome:
 def outcome(contest: Contest, found: Found) -> Outcome:
     runners = contest.runners
     offered = found.offered[contest.name]
-    of = {runner: found.stretches[runner] for runner in runners}
-    rates = _Measure([[s.rates for s in of[runner]] for runner in runners], mean)
-    waits = _Measure([[s.latencies[offered] for s in of[runner]] for runner in runners], p99)
-    memory = _Measure([[(s.memory_bytes,) for s in of[runner]] for runner in runners], mean)
-    start = _Measure([[(s.start_s,) for s in of[runner]] for runner in runners], mean)
+    of = [found.stretches[runner] for runner in runners]
+    rates = _Measure([_mean([s.rates for s in each]) for each in of], _plan(of, of_a_second=True))
+    waits = _Measure([_p99([s.latencies[offered] for s in each]) for each in of], _plan(of))
+    memory = _Measure([_mean([(s.memory_bytes,) for s in each]) for each in of], _plan(of))
+    start = _Measure([_mean([(s.start_s,) for s in each]) for each in of], _plan(of))
     rows = []
     for place, runner in enumerate(runners):
         compared = place > 0
@@ -102,12 +96,12 @@ def outcome(contest: Contest, found: Found) -> Outcome:
                 runner=runner,
                 settings="" if not compared else str(tuned(runner.peer, runner.model)),
                 rate=rates.interval(place),
-                cpu_ms=mean(np.array([s.cpu_s for s in of[runner]])) * 1000,
+                cpu_ms=fmean(s.cpu_s for s in of[place]) * 1000,
                 p99_ms=_scaled(waits.interval(place), 1000),
-                memory_mb=memory.values[place] / 1e6,
-                start_s=start.values[place],
-                failed=sum(s.failed for s in of[runner]),
-                lag_ms=max(s.lag_s for s in of[runner]) * 1000,
+                memory_mb=memory.interval(place).mean / 1e6,
+                start_s=start.interval(place).mean,
+                failed=sum(s.failed for s in of[place]),
+                lag_ms=max(s.lag_s for s in of[place]) * 1000,
                 same=str(same) if same and contest.is_equal else None,
                 rate_ratio=rates.ratio(place) if compared else None,
                 p99_ratio=waits.ratio(place) if compared else None,
@@ -116,29 +110,57 @@ def outcome(contest: Contest, found: Found) -> Outcome:
             )
         )
     kadogo, *others = rows
-    others.sort(key=lambda row: -row.rate.value)
-    value = rates.values[0] / max(rates.values[1:])
-    best = around(value, rates.drawn[:, 0] / rates.drawn[:, 1:].max(axis=1))
-    return Outcome(contest=contest, offered=offered, rows=[kadogo, *others], best=best)
+    others.sort(key=lambda row: -row.rate.mean)
+    return Outcome(contest=contest, offered=offered, rows=[kadogo, *others], best=rates.best())
 
 
 class _Measure:
-    """One statistic of all runners of a contest, the first Kadogo's."""
+    """One figure of all runners of a contest, the first Kadogo's."""
 
-    def __init__(self, sides: Sequence[Rounds], statistic: Any) -> None:
-        self.values = [whole(rounds, statistic) for rounds in sides]
-        self.drawn = draws(sides, statistic)
+    def __init__(self, statistics: Sequence[Statistic], plan: Plan) -> None:
+        self._drawn = [bootstrap.drawn(each, plan)[0] for each in statistics]
 
     def interval(self, place: int) -> Interval:
-        return around(self.values[place], self.drawn[:, place])
+        return bootstrap.interval(self._drawn[place])
 
     def ratio(self, place: int) -> Interval:
-        drawn = self.drawn[:, 0] / np.maximum(self.drawn[:, place], 1e-12)
-        return around(self.values[0] / self.values[place], drawn)
+        return bootstrap.ratio(self._drawn[0], self._drawn[place])
+
+    def best(self) -> Interval:
+        """Kadogo's by the largest other in each resample, whichever that is."""
+        ours, *others = self._drawn
+        largest = Drawn(
+            max(each.point for each in others),
+            np.max([each.rounds for each in others], axis=0),
+            np.max([each.slices for each in others], axis=0),
+            ours.count,
+        )
+        return bootstrap.ratio(ours, largest)
+
+
+def _plan(of: Sequence[Sequence[Stretch]], *, of_a_second: bool = False) -> Plan:
+    """Rounds, and for what is known of every second the seconds within them."""
+    return Plan(rounds=len(of[0]), slices=len(of[0][0].rates) if of_a_second else 1)
+
+
+def _mean(rounds: Sequence[Sequence[float]]) -> Statistic:
+    values = [value for each in rounds for value in each]
+    return bootstrap.quotient(values, [1.0] * len(values))
+
+
+def _p99(rounds: Sequence[Sequence[float]]) -> Statistic:
+    return bootstrap.percentiles([np.asarray(each, dtype=np.float64) for each in rounds], [0.99])
 
 
 def _scaled(interval: Interval, by: float) -> Interval:
-    return Interval(interval.value * by, interval.low * by, interval.high * by)
+    return Interval(interval.mean * by, interval.low * by, interval.high * by)
+
+
+def _told(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    low, high = number(interval.low), number(interval.high)
+    return f"{number(interval.mean)} [{low}, {high}]"
 
 
 def verdict(found: Outcome) -> str:
@@ -147,7 +169,7 @@ def verdict(found: Outcome) -> str:
     target, best = found.contest.target, found.best
     if best.low >= target:
         reached = f"surely the {target:g} x it is to be"
-    elif best.value >= target:
+    elif best.mean >= target:
         reached = f"the {target:g} x it is to be, but not surely"
     else:
         reached = f"short of the {target:g} x it is to be"
@@ -156,7 +178,7 @@ def verdict(found: Outcome) -> str:
     if len(found.rows) == 2:
         waits = "below its" if found.quicker else "not surely below its"
     return (
-        f"Kadogo answers {best} times the texts a second of {whom}: {reached}; "
+        f"Kadogo answers {_told(best)} times the texts a second of {whom}: {reached}; "
         f"at {found.offered:g} requests/s its p99 is {waits}."
     )
 
@@ -189,15 +211,15 @@ def _section(found: Outcome) -> Iterator[str]:
 def _cells(row: Row) -> Iterator[str]:
     yield PEERS[row.runner.peer].shown
     yield row.settings
-    yield str(row.rate)
-    yield str(row.rate_ratio or "")
-    yield figure(row.cpu_ms)
-    yield str(row.p99_ms)
-    yield str(row.p99_ratio or "")
-    yield figure(row.memory_mb)
-    yield str(row.memory_ratio or "")
-    yield figure(row.start_s)
-    yield str(row.start_ratio or "")
+    yield _told(row.rate)
+    yield _told(row.rate_ratio)
+    yield number(row.cpu_ms)
+    yield _told(row.p99_ms)
+    yield _told(row.p99_ratio)
+    yield number(row.memory_mb)
+    yield _told(row.memory_ratio)
+    yield number(row.start_s)
+    yield _told(row.start_ratio)
     yield row.same or ""
 
 
@@ -226,7 +248,7 @@ def write(outcomes: Sequence[Outcome], found: Found, facts: Mapping[str, str], o
                 "title": each.contest.title,
                 "target": each.contest.target,
                 "verdict": verdict(each),
-                "kept": each.best.value >= each.contest.target,
+                "kept": each.best.mean >= each.contest.target,
                 "offered": each.offered,
                 "best": asdict(each.best),
                 "rows": [_record(row) for row in each.rows],
@@ -238,7 +260,7 @@ def write(outcomes: Sequence[Outcome], found: Found, facts: Mapping[str, str], o
             for runner, stretches in found.stretches.items()
         ],
     }
-    (out / "peers.json").write_text(json.dumps(book, indent=1, ensure_ascii=False) + "\n")
+    (out / "peers.json").write_text(to_json(book), encoding="utf-8")
 
 
 def _record(row: Row) -> dict[str, Any]:
