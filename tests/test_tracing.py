@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -18,6 +15,7 @@ from models.errors import BadSetting
 from models.spec import Task
 from service import tracing
 from service.settings import ROOT
+from tests.listening import listening
 from tests.test_serve import SENTENCE, Server, serving
 from tests.tiny import write_variant
 
@@ -50,41 +48,22 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Collector:
-    """Listens to OTLP over HTTP: the spans it was told of, and every byte that came."""
+    """What OTLP over HTTP told: the spans, and every byte that came."""
+
+    url = ""
 
     def __init__(self) -> None:
         told = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
         pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        spans: list[Any] = []
-        received: list[bytes] = []
+        self._read = told.ExportTraceServiceRequest.FromString
+        self.spans: list[Any] = []
+        self.received: list[bytes] = []
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                assert self.path == "/v1/traces"
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers["content-encoding"] == "gzip":
-                    body = gzip.decompress(body)
-                received.append(body)
-                for resource in told.ExportTraceServiceRequest.FromString(body).resource_spans:
-                    spans.extend(span for scope in resource.scope_spans for span in scope.spans)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.spans = spans
-        self.received = received
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Collector:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def hear(self, path: str, body: bytes) -> None:
+        assert path == "/v1/traces"
+        self.received.append(body)
+        for resource in self._read(body).resource_spans:
+            self.spans.extend(span for scope in resource.scope_spans for span in scope.spans)
 
     def of(self, trace: str) -> list[Any]:
         return [span for span in self.spans if span.trace_id.hex() == trace]
@@ -104,7 +83,8 @@ def attributes(span: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    with Collector() as collector:
+    collector = Collector()
+    with listening(collector.hear) as collector.url:
         yield collector
 
 

@@ -10,10 +10,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import pytest
 from models.spec import Task
 from service.generation import Generations, Verdict
 from service.settings import ROOT
+from tests.listening import listening
 from tests.test_alerts import FOLDER
 from tests.test_dashboard import PANELS
 from tests.test_serve import SENTENCE, Server, serving
@@ -50,33 +49,16 @@ def free_port() -> int:
 
 
 class Webhook:
-    """Where Alertmanager tells of alerts: their names and what was said of each."""
+    """What Alertmanager told of alerts: their names and what was said of each."""
+
+    url = ""
 
     def __init__(self) -> None:
-        told: dict[str, dict[str, Any]] = {}
+        self.told: dict[str, dict[str, Any]] = {}
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                for alert in json.loads(body)["alerts"]:
-                    told[alert["labels"]["alertname"]] = alert
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.told = told
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-
-    def __enter__(self) -> Webhook:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def hear(self, _path: str, body: bytes) -> None:
+        for alert in json.loads(body)["alerts"]:
+            self.told[alert["labels"]["alertname"]] = alert
 
 
 class Watched:
@@ -126,7 +108,7 @@ def quickly(folder: Path, server: Server, alertmanager: int, hook: Webhook) -> N
         "rules.yml": {},
         "alerts.yml": {f"for: {time}": "for: 0m" for time in ("1m", "2m", "5m", "10m", "15m")},
         "alertmanager.yml": {
-            "http://webhook:8080/": hook.url,
+            "http://webhook:8080": hook.url,
             "group_wait: 30s": "group_wait: 0s",
             "group_interval: 5m": "group_interval: 1s",
         },
@@ -180,7 +162,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "KADOGO_ROUTES": str(home / "routes.toml"),
         "KADOGO_STATE": str(home / "state"),
     }
-    with Webhook() as hook, serving(catalog, home, **settings) as server:
+    hook = Webhook()
+    with listening(hook.hear) as hook.url, serving(catalog, home, **settings) as server:
         quickly(home, server, alertmanager, hook)
         with (
             running(
