@@ -383,6 +383,8 @@ def test_what_is_no_runs_is_not_written_over(zoo: Path, tmp_path: Path) -> None:
         (["in.jsonl", "--out", "out.csv"], "give a name in .parquet or .jsonl"),
         (["in.jsonl", "--text-column", "body"], "there is no column body: there are text"),
         (["in.jsonl", "--parameters", '{"top_k": 1}'], "unknown field"),
+        (["in.jsonl", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: nothing answers there"),
+        (["in.jsonl", "--address", "auto"], "give HOST:PORT of the cluster's head"),
         (["in.jsonl", "in.parquet"], "the inputs are of several kinds"),
         (["number.parquet", "--text-column", "n"], "column n is int64, not text"),
         (["broken.parquet"], "an input cannot be read"),

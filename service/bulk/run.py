@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ OBJECT_STORE = 128 << 20
 WAVE = 4096
 # How often in a row Ray may fail before a part is done, until it is given up.
 PATIENCE = 3
+REACHED_S = 10.0
 # Of a variant that is sent to the nodes of a cluster: its folder below their working folder.
 SENT = "variant"
 
@@ -135,6 +137,7 @@ def _joined(job: Job, workers: int | None, address: str | None) -> Iterator[Job]
                 **quiet,
             )
         else:
+            _check_reached(address)
             home = Path(ends.enter_context(tempfile.TemporaryDirectory()))
             _packed(home, Path(job.variant))
             try:
@@ -152,6 +155,18 @@ def _joined(job: Job, workers: int | None, address: str | None) -> Iterator[Job]
 def _last_line(error: BaseException) -> str:
     """The one of Ray's many that says what happened."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _check_reached(address: str) -> None:
+    """Ray itself waits minutes for a cluster that is not there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED_S).close()
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"--address {address}: nothing answers there: give HOST:PORT of the cluster's head, "
+            "as `ray start --head` tells it"
+        ) from error
 
 
 def _packed(home: Path, variant: Path) -> None:
