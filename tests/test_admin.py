@@ -139,7 +139,7 @@ def test_a_server_is_changed_while_it_is_asked_and_nothing_fails(operated: Opera
     assert failures == [] and next(asked) > 50
     history = operated.ask("GET", "/v1/generations").json()["generations"]
     assert [each["number"] for each in history] == [6, 5, 4, 3, 2, 1]
-    assert "generation 5: restore 0, by operator" in operated.server.log
+    assert operated.server.lines_with("generation 5: restore 0, by operator")
 
 
 def replace(catalog: Path, name: str, scratch: Path) -> None:

@@ -8,7 +8,6 @@ import logging
 import secrets
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,13 +193,7 @@ def lines(server: Server) -> list[dict[str, Any]]:
 
 
 def of_request(server: Server, request_id: str) -> list[dict[str, Any]]:
-    """Its lines: they are written after the answer has gone, so they are waited for."""
-    end = time.monotonic() + 30
-    while True:
-        found = [line for line in lines(server) if line.get("request_id") == request_id]
-        if found or time.monotonic() > end:
-            return found
-        time.sleep(0.05)
+    return [json.loads(line) for line in server.lines_with(f'"request_id":"{request_id}"')]
 
 
 def test_every_line_is_a_json_object(server: Server) -> None:
@@ -257,11 +250,7 @@ def test_uvicorn_says_it_once_and_in_the_same_form(server: Server) -> None:
     with socket.create_connection((url.host, url.port), timeout=30) as connection:
         connection.sendall(b"SECRET\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
-    for _ in range(100):
-        said = [line for line in lines(server) if line["logger"] == "uvicorn.error"]
-        if said:
-            break
-        time.sleep(0.05)
+    said = [json.loads(line) for line in server.lines_with('"logger":"uvicorn.error"')]
     assert [(line["level"], line["event"]) for line in said] == [
         ("warning", "Invalid HTTP request received.")
     ]
@@ -291,5 +280,5 @@ def test_words_are_for_people(tmp_path: Path) -> None:
     with serving(tmp_path / "zoo", tmp_path / "home", **settings) as server:
         headers = {"x-request-id": "mine"}
         httpx.post(f"{server.url}/v1/ner", json={"inputs": SENTENCE}, headers=headers)
-        [line] = [line for line in server.log.splitlines() if "(mine, trace " in line]
+        [line] = server.lines_with("(mine, trace ")
     assert "[INFO]" in line and "POST /v1/ner 200 in " in line and " ms ner-base" in line

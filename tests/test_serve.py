@@ -51,6 +51,15 @@ class Server:
     def log(self) -> str:
         return self._log.read_text()
 
+    def lines_with(self, fragment: str) -> list[str]:
+        """Its log's lines with it: they are written after the answer has gone: waited for."""
+        end = time.monotonic() + 30
+        while True:
+            found = [line for line in self.log.splitlines() if fragment in line]
+            if found or time.monotonic() > end:
+                return found
+            time.sleep(0.05)
+
     def until_ready(self, workers: int) -> None:
         """Each of them: /readyz is answered by whichever comes first."""
         for _ in range(600):

@@ -146,7 +146,7 @@ def test_a_request_is_told_stage_by_stage_under_its_callers_span(
     assert all(start <= end for start, end in times)
     assert spans["encode"].end_time_unix_nano <= spans["run"].start_time_unix_nano
     assert spans["run"].end_time_unix_nano <= spans["decode"].start_time_unix_nano
-    assert f'"trace_id":"{trace}"' in server.log
+    assert server.lines_with(f'"trace_id":"{trace}"')
 
 
 def test_who_reads_along_is_told_as_such(collector: Collector, ask: Ask) -> None:
