@@ -7,7 +7,8 @@ loop, the same for all: what they wait, and what an answer costs. Last each is f
 load climbs over its peak: writing metrics so often would disturb what is measured.
 
 In every round each variant has a turn, the first one two; every other round runs backwards, so that
-a machine that slows down is as hard on all. Knows nothing of Locust or HTTP: both are handed in.
+a machine that slows down is as hard on all. A turn whose requests went out late says nothing of the
+server, and is taken once more. Knows nothing of Locust or HTTP: both are handed in.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from typing import Literal, Protocol
 
 from loadtest import figures
 from loadtest.record import Call, Run, Unusable
+from loadtest.validity import generator, late
 from loadtest.watch import Followed, Look, Window, between, followed
 
 LOAD = 0.7  # of the slowest one's peak: all can serve it, and it waits as under load
 CALLERS = 16
 CLIMB_FROM, CLIMB_TO = 0.2, 1.2  # of a variant's own peak
 EVERY_S = 0.25
+TRIES = 3  # of a turn whose requests went out late
 
 Kind = Literal["peak", "open"]
 
@@ -76,6 +79,7 @@ class Block:
     One turn.
 
     again   of the variant that has two turns a round: the second one
+    tries   times it was taken: its requests went out late in those before
     window  what the server did in it; None where nobody looked
     """
 
@@ -84,6 +88,7 @@ class Block:
     round: int
     kind: Kind
     run: Run
+    tries: int = 1
     window: Window | None = None
 
 
@@ -185,13 +190,30 @@ class _Measure:
         planned = list(turns(variants, settings.rounds))
         for place, (number, (name, again)) in enumerate(planned, 1):
             self.say(f"{kind} {place} of {len(planned)}: {name}{' again' if again else ''}")
-            # Apart, so that the server's counts are of what is measured and of nothing else.
-            if settings.warmup_s:
-                self.engine(name, arrivals, settings.warmup_s, settings.seed - 1)
-            before = self.watch.look() if self.watch else None
-            run = self.engine(name, arrivals, seconds, settings.seed + number)
-            window = between(before, self.watch.look()) if self.watch and before else None
-            yield Block(variant=name, again=again, round=number, kind=kind, run=run, window=window)
+            for tries in range(1, TRIES + 1):
+                run, window = self._turn(name, arrivals, seconds, settings.seed + number)
+                if not late(generator(run)):
+                    break
+                self.say(f"{kind} {place}: requests went out late, try {tries} of {TRIES}")
+            yield Block(
+                variant=name,
+                again=again,
+                round=number,
+                kind=kind,
+                run=run,
+                tries=tries,
+                window=window,
+            )
+
+    def _turn(
+        self, name: str, arrivals: str, seconds: float, seed: int
+    ) -> tuple[Run, Window | None]:
+        # Apart, so that the server's counts are of what is measured and of nothing else.
+        if self.settings.warmup_s:
+            self.engine(name, arrivals, self.settings.warmup_s, self.settings.seed - 1)
+        before = self.watch.look() if self.watch else None
+        run = self.engine(name, arrivals, seconds, seed)
+        return run, between(before, self.watch.look()) if self.watch and before else None
 
     def climb(self, name: str, peak: float, watch: Watch) -> Climb:
         self.say(f"climb: {name}")

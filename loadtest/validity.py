@@ -67,13 +67,13 @@ def generator(run: Run) -> Generator:
 def invalid(found: Generator) -> list[str]:
     """One sentence for each reason; none: the run may be believed."""
     reasons = []
-    limit = max(LATE_S, LATE_SHARE * found.p99_s)
     if not found.sent:
         reasons.append("nothing was sent")
-    if found.late_p99_s > limit:
+    if late(found):
         reasons.append(
             f"requests went out late: the p99 of lateness is {found.late_p99_s * 1000:.1f} ms, "
-            f"above {limit * 1000:.1f} ms (use more callers, a quieter machine or a lower rate)"
+            f"above {_bound(found) * 1000:.1f} ms (use more callers, a quieter machine or a lower "
+            "rate)"
         )
     if found.dropped > DROPPED * (found.sent + found.dropped):
         share = found.dropped / (found.sent + found.dropped)
@@ -84,6 +84,15 @@ def invalid(found: Generator) -> list[str]:
             "spread it over workers"
         )
     return reasons
+
+
+def late(found: Generator) -> bool:
+    """Whether requests went out so late that latencies say something of the generator."""
+    return found.late_p99_s > _bound(found)
+
+
+def _bound(found: Generator) -> float:
+    return max(LATE_S, LATE_SHARE * found.p99_s)
 
 
 def p99(values: list[float]) -> float:

@@ -19,6 +19,7 @@ from loadtest.figures import DROPPED
 from loadtest.findings import Findings, findings
 from loadtest.promises import parse
 from loadtest.record import Call, Run, Unusable
+from loadtest.validity import generator, late
 from loadtest.watch import Fact, Look, Quality
 from tests.queues import CALLS, Queues, request, run
 
@@ -82,6 +83,27 @@ def test_a_variant_that_answers_nothing_ends_it() -> None:
 
     with pytest.raises(Unusable, match="base gave no right answer: HTTP 503"):
         compare("ner", ["base"], CALLS, silent, settings=SETTINGS)
+
+
+def test_a_turn_whose_requests_went_out_late_is_taken_again() -> None:
+    class Stalling(Queues):
+        """The generator, now and then, stands still."""
+
+        def __call__(self, variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+            stalled = len(self.asked) % 20 == 7
+            found = super().__call__(variant, arrivals, seconds, seed)
+            behind = (replace(each, sent_s=each.due_s + 0.2) for each in found.requests)
+            return replace(found, requests=tuple(behind)) if stalled else found
+
+    engine = Stalling(SERVICE_S)
+    settings = replace(SETTINGS, warmup_s=0.0)
+    found = compare("ner", list(SERVICE_S), CALLS, engine, settings=settings)
+    repeated = [block for block in found.blocks if block.tries > 1]
+    assert repeated and len(engine.asked) == len(found.blocks) + len(repeated)
+    assert not any(late(generator(block.run)) for block in found.blocks)
+    said = findings(found, resamples=200)
+    assert not said.void
+    assert f"{len(repeated)} of {len(found.blocks)} turns were taken again" in " ".join(said.doubts)
 
 
 class _Watch:
