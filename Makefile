@@ -27,7 +27,7 @@ TORCH := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-data check format build frontier compare loadtest bench overload soak peer \
-  peers peers-tune bulk image lock clean
+  rehearse peers peers-tune bulk image lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,6 +76,9 @@ bench: .venv/.test ## speed ratios from one interleaved run on this machine
 
 overload: .venv/.loadtest ## three times what a running server can do, for a minute
 	$(BIN)/python -m loadtest overload --host http://$(HOST):$(PORT) $(ARGS)
+
+rehearse: .venv/.serve .venv/.loadtest ## add, replace and remove servers behind haproxy under load
+	$(BIN)/python -m loadtest rehearse $(ARGS)
 
 soak: .venv/.loadtest ## 70 % of what a running server can do, for half an hour
 	$(BIN)/python -m loadtest soak --host http://$(HOST):$(PORT) $(ARGS)

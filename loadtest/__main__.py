@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from loadtest import command, scenarios
+from loadtest import command, rehearsal, scenarios
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command.register(commands)
     scenarios.register(commands)
+    rehearsal.register(commands)
     args = parser.parse_args(argv)
     return int(args.run(args))
 

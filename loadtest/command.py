@@ -57,16 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="names; the first of a task is what others are compared with (default: all there are)",
     )
-    flag("rounds", 8, _count, "turns of each variant, in each of the two passes")
-    flag("peak", 2.0, _above_0, "seconds of a turn at the peak")
-    flag("open", 5.0, _above_0, "seconds of a turn at the common rate")
+    flag("rounds", 8, count, "turns of each variant, in each of the two passes")
+    flag("peak", 2.0, above_0, "seconds of a turn at the peak")
+    flag("open", 5.0, above_0, "seconds of a turn at the common rate")
     flag("warmup", 1.0, _from_0, "seconds before each turn, not measured")
     flag("climb", 10.0, _from_0, "seconds of a climb over each peak, followed; 0: none")
-    flag("load", 0.7, _above_0, "of the slowest one's peak: the common rate")
-    flag("rate", None, _above_0, "requests a second, instead")
-    flag("callers", 16, _count, "who ask at once at the peak")
-    flag("calls", CALLS, _count, "that are sent in turn")
-    flag("p99-ms", None, _above_0, "limit for the verdict, the goodput and the search")
+    flag("load", 0.7, above_0, "of the slowest one's peak: the common rate")
+    flag("rate", None, above_0, "requests a second, instead")
+    flag("callers", 16, count, "who ask at once at the peak")
+    flag("calls", CALLS, count, "that are sent in turn")
+    flag("p99-ms", None, above_0, "limit for the verdict, the goodput and the search")
     flag("promises", None, Path, "a TOML file; a broken one ends with status 1")
     flag("price-cpu-hour", PRICE, _from_0, "dollars")
     flag("out", Path("reports"), Path, "folder of comparison.html, .md and .json")
@@ -251,13 +251,13 @@ def _host(text: str) -> str:
     return text.rstrip("/") if "://" in text else f"http://{text.rstrip('/')}"
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
     return value
 
 
-def _above_0(text: str) -> float:
+def above_0(text: str) -> float:
     if not 0 < (value := float(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not more than 0")
     return value

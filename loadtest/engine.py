@@ -15,7 +15,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import ClassVar, NamedTuple
@@ -98,6 +98,7 @@ class Load:
         self._numbers = share(itertools.count(), work.index, work.of)
         self._turns: gevent.queue.Queue[tuple[float, int] | None] = gevent.queue.Queue()
         self._begun = gevent.event.Event()
+        self._over = gevent.event.Event()
         self._zero = 0.0
         self._kept: list[_Kept] = []
         self._answers = TemporaryFile()  # noqa: SIM115 - it lives as long as this does
@@ -114,10 +115,15 @@ class Load:
 
     def close(self) -> None:
         """Nothing more is due, be it before its time. Users leave when they have no turn left."""
-        so_far = time.perf_counter() - self._zero if self._begun.is_set() else 0.0
+        so_far = self.clock() if self._begun.is_set() else 0.0
         self._seconds = min(self._seconds, max(so_far, 1e-3))
         self._schedule = iter(())
         self._turns.put(None)
+        self._over.set()
+
+    def clock(self) -> float:
+        """Seconds since the warm-up was over."""
+        return time.perf_counter() - self._zero
 
     def serve(self, user: Caller) -> None:
         """All that one user sends."""
@@ -164,7 +170,7 @@ class Load:
     def _measure(self) -> None:
         gevent.sleep(max(0.0, self._zero - time.perf_counter()))
         cpu, wall = time.process_time(), time.perf_counter()
-        gevent.sleep(self.work.seconds)
+        self._over.wait()
         self._cores = (time.process_time() - cpu) / (time.perf_counter() - wall)
 
     def _open(self) -> Iterator[tuple[float, int]]:
@@ -284,8 +290,13 @@ def run(
     callers: int = CALLERS,
     key: str | None = None,
     headers: Mapping[str, str] | None = None,
+    beside: Callable[[Callable[[], float]], None] | None = None,
 ) -> Run:
-    """Raises BadArrivals. Requests under way at the end are waited for up to LAST_ANSWERS_S."""
+    """
+    Raises BadArrivals. Requests under way at the end are waited for up to LAST_ANSWERS_S.
+
+    beside  done meanwhile, with a clock of the run's seconds: the load ends with it
+    """
     load = Load(
         Work(
             host=host,
@@ -309,9 +320,19 @@ def run(
     if runner.spawning_greenlet:
         runner.spawning_greenlet.join()
     load.start()
+    other = gevent.spawn(_beside, load, beside) if beside else None
     runner.user_greenlets.join(timeout=warmup_s + seconds + LAST_ANSWERS_S)
     runner.quit()
+    if other:
+        other.get()
     return load.run()
+
+
+def _beside(load: Load, work: Callable[[Callable[[], float]], None]) -> None:
+    try:
+        work(load.clock)
+    finally:
+        load.close()
 
 
 def _last(number: int, calls: int) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 
 from loadtest import checker, labelled, traffic
 from loadtest.arrivals import BadArrivals, Bursts, Phase, parse, phases
+from loadtest.command import above_0
 from loadtest.figures import percentile_s
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
@@ -338,12 +339,12 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--variant", default="ner-int8", help="default: %(default)s")
     parser.add_argument(
         "--seconds",
-        type=_positive,
+        type=above_0,
         default=LEAST_S[name],
         help="measured; fewer than %(default)g prove little",
     )
     if name == "overload":
-        parser.add_argument("--times", type=_positive, default=3.0, help="of the peak (default: 3)")
+        parser.add_argument("--times", type=above_0, default=3.0, help="of the peak (default: 3)")
         parser.add_argument("--deadline-ms", type=int, default=1000, help="default: %(default)s")
     else:
         parser.add_argument(
@@ -353,13 +354,13 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         limit = None if name == "burst" else P99_MS
         parser.add_argument(
             "--p99-ms",
-            type=_positive,
+            type=above_0,
             default=limit,
             help=f"the limit (default: {limit or 'none'})",
         )
     if name == "server":
         parser.add_argument(
-            "--precision", type=_positive, default=PRECISION, help="default: %(default)g"
+            "--precision", type=above_0, default=PRECISION, help="default: %(default)g"
         )
     if name == "offline":
         parser.add_argument(
@@ -374,7 +375,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "soak":
         parser.add_argument(
             "--rate",
-            type=_positive,
+            type=above_0,
             default=None,
             help=f"requests a second (default: {SOAK:g} of what `server` finds)",
         )
@@ -497,12 +498,6 @@ def _resident(workers: Sequence[object]) -> Iterator[list[int]]:
         yield found
     finally:
         over.set()
-
-
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,89 @@
+"""A scale-out and a rollout on real servers behind the shipped proxy, in short; their verdict."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from loadtest.record import Run
+from loadtest.rehearsal import Phase, Rehearsal, Replica, broken, told
+from models.spec import Task
+from service.settings import ROOT
+from tests.queues import request, run
+from tests.tiny import write_variant
+
+HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+
+
+def replica(name: str, **changes: Any) -> Replica:
+    facts = {"ready_s": 5.0, "gone_s": 1.5, "answered": 50, "status": 0, **changes}
+    return Replica(name=name, address="", process=Mock(), log=Path(), **facts)
+
+
+def rehearsed(found: Run, *replicas: Replica) -> Rehearsal:
+    return Rehearsal(run=found, phases=(Phase("all", 0, 10),), replicas=replicas, retried=3)
+
+
+def answered(**changes: Any) -> Run:
+    return run("ner-int8", [request(i, i / 10, 0.01) for i in range(100)], seconds=10, **changes)
+
+
+def test_a_play_in_which_all_is_answered_is_told_so() -> None:
+    stays = replica("kadogo2", gone_s=None, status=None)
+    found = rehearsed(answered(), replica("kadogo1"), stays)
+    assert broken(found) == []
+    assert told(found).startswith("none of 100 requests failed in 10 s at poisson:100, while 2 ")
+    assert "asked again 3 times" in told(found)
+
+
+def test_a_request_that_failed_breaks_it_and_is_counted_in_its_phase() -> None:
+    refused = [request(i, i / 10, 0.01, "HTTP 503" if i == 7 else None) for i in range(100)]
+    found = rehearsed(run("ner-int8", refused, seconds=10, dropped=1), replica("kadogo1"))
+    assert broken(found) == ["2 of 101 requests failed: 1 HTTP 503"]
+    assert re.search(r"^all +0\.0 - 10\.0 +100 +1 ", told(found), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"status": -9}, "ended with -9"), ({"answered": 0}, "answered nothing")],
+)
+def test_a_replica_that_ended_badly_or_did_nothing_breaks_it(
+    changes: dict[str, Any], reason: str
+) -> None:
+    assert broken(rehearsed(answered(), replica("kadogo1", **changes))) == [f"kadogo1 {reason}"]
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+def test_replicas_come_and_go_and_no_request_fails(tmp_path: Path) -> None:
+    write_variant(tmp_path / "zoo", "ner-int8", Task.NER)
+    told = ["--replicas", "2", "--rate", "20", "--settle", "1", "--catalog", str(tmp_path / "zoo")]
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest", "rehearse", *told],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(r"none of \d+ requests failed .* 4 replicas came and 3 went", done.stdout)
+    for name in ("1 replica", "scaled out to 2", "replaced 2 of 2", "scaled in to 1", "kadogo4"):
+        assert f"\n{name} " in done.stdout
+
+
+def test_a_replica_that_does_not_start_ends_it_with_its_log(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest", "rehearse", "--catalog", str(tmp_path / "none")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("kadogo1 did not become ready:\n") and "none" in done.stderr
