@@ -21,6 +21,7 @@ from loadtest.faults.overload import Found, broken, invalid, judged, overloaded,
 from loadtest.traffic import Traffic, calls
 from models.spec import Task
 from service.settings import ROOT
+from tests.scripted import Reply, scripted
 from tests.test_serve import Server, serving
 from tests.tiny import write_variant
 
@@ -139,6 +140,19 @@ def test_an_open_loop_client_does_not_wait_for_answers(base: Server) -> None:
     run = asyncio.run(scenario())
     assert len(run.answers) == len(list(arrivals(40, 1, seed=1)))
     assert sum(later.sent < earlier.done for earlier, later in pairwise(run.answers)) > 5
+
+
+def test_the_client_bears_the_servers_key() -> None:
+    async def ask(url: str) -> None:
+        pool = Pool(url, key="kadogo_1")
+        answer = await pool.post("/v1/ner", b"{}", "X-Request-Timeout-Ms: 9\r\n")
+        assert answer and answer.status == 200
+        pool.close()
+
+    with scripted(lambda _: Reply()) as server:
+        asyncio.run(ask(server.url))
+    lines = server.heads[0].splitlines()
+    assert {"Authorization: Bearer kadogo_1", "X-Request-Timeout-Ms: 9"} <= set(lines)
 
 
 def test_the_work_of_a_thousand_who_leave_is_not_run(base: Server) -> None:

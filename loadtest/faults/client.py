@@ -74,12 +74,15 @@ def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
 
 
 class Pool:
-    """Connections to one server, one request at a time on each."""
+    """Connections to one server, one request at a time on each; with its key, where it has one."""
 
-    def __init__(self, url: str, *, most: int = 2048, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, key: str | None = None, most: int = 2048, timeout_s: float = 30.0
+    ) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         self.timeout_s = timeout_s
+        self._key = f"Authorization: Bearer {key}\r\n" if key else ""
         self._most = most
         self._idle: list[_Connection] = []
         self._open = 0
@@ -93,7 +96,7 @@ class Pool:
         if not self._idle and self._open >= self._most:
             return None
         request = (
-            f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\n{headers}"
+            f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\n{self._key}{headers}"
             "Content-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import statistics
 import sys
 import time
@@ -124,7 +125,7 @@ async def overloaded(
     seed: int,
 ) -> Found:
     path, bodies = traffic.path(calls[0]), [traffic.body(call, variant) for call in calls]
-    pool = Pool(host)
+    pool = Pool(host, key=os.environ.get("KADOGO_KEY"))
     await closed(pool, path, bodies, callers=32, seconds=min(3.0, seconds))  # warm
     alone = await _alone(pool, variant, calls)
     calm = await _calm(pool, path, bodies)
