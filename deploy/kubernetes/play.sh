@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Run the manifest's container with podman, as the small overlay says it: user, limits, read-only,
+# capabilities, volumes. Ask it everything, and stop it. No cluster: a Service, probes,
+# a NetworkPolicy and an autoscaler are nobody's here.
+# Needs kubectl (or kustomize), podman and the image kadogo:slim; port 3000 of 127.0.0.1.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+folder=$(mktemp -d)
+trap 'podman play kube --down "$folder/pod.yaml" > /dev/null 2>&1 || true
+  rm -rf "$folder"' EXIT
+
+podman run --rm kadogo:slim python -m service.keys new play --scope infer --scope admin \
+  > "$folder/keys.toml" 2> "$folder/token"
+key=$(tail -n 1 "$folder/token")
+chmod -R a+rX "$folder"
+if command -v kustomize > /dev/null; then kustomize build deploy/kubernetes/podman
+else kubectl kustomize deploy/kubernetes/podman; fi \
+  | sed "s|path: KEYS|path: $folder|" > "$folder/pod.yaml"
+
+podman play kube "$folder/pod.yaml"
+name=$(podman ps --format '{{.Names}}' | grep -m 1 kadogo-pod)
+KADOGO_KEY=$key python3 deploy/ask.py http://127.0.0.1:3000 --wait 60 \
+  || { podman logs "$name" | tail -n 20 >&2; exit 1; }
+podman inspect --format 'memory {{.HostConfig.Memory}}, read-only {{.HostConfig.ReadonlyRootfs}}, user {{.Config.User}}' "$name"
+podman play kube --down "$folder/pod.yaml"
