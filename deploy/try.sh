@@ -26,10 +26,15 @@ podman run --detach --init --name "$name" --network host \
   --read-only --tmpfs /tmp:rw,size=64m --cap-drop all --security-opt no-new-privileges \
   --memory "${MEMORY:-2g}" --cpus "${CPUS:-2}" \
   -v "$folder/keys.toml:/keys.toml:ro" -e KADOGO_KEYS=/keys.toml -e BENTOML_PORT="$port" \
-  "$image" > /dev/null
-KADOGO_KEY=$key python3 deploy/ask.py "http://127.0.0.1:$port" --wait 120
+  -e BENTOML_HOME=/tmp/bentoml "$image" > /dev/null  # where BentoML's own image writes
+KADOGO_KEY=$key python3 deploy/ask.py "http://127.0.0.1:$port" --wait 120 \
+  || { podman logs "$name" | tail -n 20 >&2; exit 1; }
 echo "ready and asked after $(python3 -c "import time; print(round(time.time() - $begun, 1))") s"
-podman healthcheck run "$name"
+if podman image inspect --format '{{.HealthCheck}}' "$image" | grep -q readyz; then
+  podman healthcheck run "$name"
+else
+  echo "$image has no health check: ask /readyz"
+fi
 
 podman exec "$name" python -c '
 import psutil
