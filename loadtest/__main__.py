@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from loadtest import command, rehearsal, scenarios
+from loadtest.faults import killed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.register(commands)
     scenarios.register(commands)
     rehearsal.register(commands)
+    killed.register(commands)
     args = parser.parse_args(argv)
     return int(args.run(args))
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from loadtest.faults import killed
 from loadtest.faults.client import Answer, Pool, Run, arrivals, offered
 from loadtest.faults.overload import Found, broken, invalid, judged, overloaded, told
 from loadtest.traffic import Traffic, calls
@@ -191,32 +192,49 @@ def test_a_worker_that_is_killed_hangs_nobody(tmp_path: Path) -> None:
     write_variant(catalog, "ner-base", Task.NER)
     # As in an image of BentoML's, whose server would leave a dead worker dead.
     inside = {"BENTOML_CONTAINERIZED": "true"}
-    with (
-        serving(catalog, home, KADOGO_WORKERS="2", **inside) as server,
-        ThreadPoolExecutor(4) as callers,
-    ):
-        until = time.monotonic() + 8
-        answered = [callers.submit(_asking, server.url, until) for _ in range(4)]
-        time.sleep(2)
-        os.kill(httpx.get(f"{server.url}/v1/status").json()["process"], signal.SIGKILL)
-        for each in answered:
-            good, cut = each.result(60)
-            assert good > 4 * cut and cut < 5
-        end = time.monotonic() + 120
-        while server.metric("kadogo_workers") < 2:
-            assert time.monotonic() < end, server.log
-            time.sleep(0.5)
+    asked = calls(Traffic(), task="ner", count=60)
+    with serving(catalog, home, KADOGO_WORKERS="2", **inside) as server:
+        found = asyncio.run(killed.killed(server.url, "ner-base", asked, seconds=120))
+        assert server.metric("kadogo_workers") == 2
+    assert found.workers == 2 and found.strength_s is not None
+    assert found.answered > 4 * found.cut and found.cut <= found.callers
+    assert found.failed == 0
 
 
-def _asking(url: str, until: float) -> tuple[int, int]:
-    """How many requests were answered, and how many were cut off, until then."""
-    good = cut = 0
-    while time.monotonic() < until:
-        try:
-            reply = httpx.post(f"{url}/v1/ner", json={"inputs": "Kano"}, timeout=20)
-        except (OSError, httpx.RemoteProtocolError, httpx.ReadError, httpx.ConnectError):
-            cut += 1
-        else:
-            assert reply.status_code == 200
-            good += 1
-    return good, cut
+KILLED = killed.Found(
+    workers=2,
+    callers=8,
+    answered=900,
+    cut=3,
+    failed=0,
+    longest_s=0.2,
+    silence_s=0.1,
+    strength_s=7.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"longest_s": 9.0}, "a request took 9.0 s, above 5"),
+        ({"cut": 9}, "9 requests were cut off, above one of each of 8"),
+        ({"failed": 2}, "2 requests failed"),
+        ({"silence_s": 1.4}, "nobody was answered for 1.4 s, above 1"),
+        ({"strength_s": None}, "no new worker answered"),
+        ({"strength_s": 15.5}, "the new worker answered after 15.5 s, above 15"),
+    ],
+)
+def test_what_a_killed_worker_must_not_do_is_told(changes: dict[str, Any], reason: str) -> None:
+    assert killed.broken(KILLED) == []
+    assert killed.broken(replace(KILLED, **changes)) == [reason]
+    assert "after 7.0 s, of 2 workers" in killed.told(KILLED)
+
+
+def test_a_server_of_one_worker_is_not_killed(base: Server) -> None:
+    command = [sys.executable, "-m", "loadtest", "killed", "--host", base.url]
+    done = subprocess.run(
+        [*command, "--variant", "ner-base"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "has one worker on this machine: start it here with KADOGO_WORKERS=2" in done.stderr
+    assert httpx.get(f"{base.url}/readyz").status_code == 200

@@ -77,13 +77,21 @@ class Pool:
     """Connections to one server, one request at a time on each; with its key, where it has one."""
 
     def __init__(
-        self, url: str, *, key: str | None = None, most: int = 2048, timeout_s: float = 30.0
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        most: int = 2048,
+        timeout_s: float = 30.0,
+        again: bool = True,
     ) -> None:
+        """`again`: ask once more where an idle connection was closed just then."""
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         self.timeout_s = timeout_s
         self._key = f"Authorization: Bearer {key}\r\n" if key else ""
         self._most = most
+        self._again = again
         self._idle: list[_Connection] = []
         self._open = 0
 
@@ -117,7 +125,7 @@ class Pool:
             except BaseException as error:
                 self._open -= 1
                 connection.close()
-                if isinstance(error, OSError) and used:
+                if isinstance(error, OSError) and used and self._again:
                     continue
                 raise
             self._idle.append(connection)
