@@ -7,7 +7,6 @@ Joins the parts: the engine that sends, the watch on the server, what is found a
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest import checker, promises, traffic
 from loadtest.arrivals import BadArrivals
+from loadtest.flags import above_0, count, from_0
 from loadtest.record import Call, Run, Unusable
 from loadtest.texts import BadTraffic
 
@@ -60,15 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("rounds", 8, count, "turns of each variant, in each of the two passes")
     flag("peak", 2.0, above_0, "seconds of a turn at the peak")
     flag("open", 5.0, above_0, "seconds of a turn at the common rate")
-    flag("warmup", 1.0, _from_0, "seconds before each turn, not measured")
-    flag("climb", 10.0, _from_0, "seconds of a climb over each peak, followed; 0: none")
+    flag("warmup", 1.0, from_0, "seconds before each turn, not measured")
+    flag("climb", 10.0, from_0, "seconds of a climb over each peak, followed; 0: none")
     flag("load", 0.7, above_0, "of the slowest one's peak: the common rate")
     flag("rate", None, above_0, "requests a second, instead")
     flag("callers", 16, count, "who ask at once at the peak")
     flag("calls", CALLS, count, "that are sent in turn")
     flag("p99-ms", None, above_0, "limit for the verdict, the goodput and the search")
     flag("promises", None, Path, "a TOML file; a broken one ends with status 1")
-    flag("price-cpu-hour", PRICE, _from_0, "dollars")
+    flag("price-cpu-hour", PRICE, from_0, "dollars")
     flag("out", Path("reports"), Path, "folder of comparison.html, .md and .json")
     parser.add_argument(
         "--search",
@@ -249,21 +249,3 @@ def _say(line: str) -> None:
 
 def _host(text: str) -> str:
     return text.rstrip("/") if "://" in text else f"http://{text.rstrip('/')}"
-
-
-def count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
-
-
-def above_0(text: str) -> float:
-    if not 0 < (value := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return value
-
-
-def _from_0(text: str) -> float:
-    if not 0 <= (value := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value

@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest import checker, traffic
-from loadtest.command import above_0, count
 from loadtest.figures import percentile_s
+from loadtest.flags import above_0, count
 from loadtest.record import Run, Unusable
 from loadtest.server import fetch, task_of
 from loadtest.texts import BadTraffic

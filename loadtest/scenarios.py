@@ -24,8 +24,8 @@ import numpy as np
 
 from loadtest import checker, labelled, traffic
 from loadtest.arrivals import BadArrivals, Bursts, Phase, parse, phases
-from loadtest.command import above_0
 from loadtest.figures import percentile_s
+from loadtest.flags import above_0
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.texts import BadTraffic

@@ -20,8 +20,8 @@ from itertools import pairwise
 import psutil
 
 from loadtest import traffic
-from loadtest.command import above_0
 from loadtest.faults.client import Answer, Pool, closed
+from loadtest.flags import above_0
 from loadtest.record import Call, Unusable
 from loadtest.server import get, task_of, workers_of
 from loadtest.texts import BadTraffic

@@ -1,0 +1,34 @@
+"""Values of flags that make no sense are refused in a sentence that says what would."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import pytest
+
+from loadtest.flags import above_0, count, from_0
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "value"),
+    [(count, "1", 1), (above_0, "1e-3", 0.001), (from_0, "0", 0.0), (from_0, "2.5", 2.5)],
+)
+def test_what_makes_sense_is_read(flag: Callable[[str], float], text: str, value: float) -> None:
+    assert flag(text) == value
+
+
+@pytest.mark.parametrize(
+    ("flag", "texts", "sentence"),
+    [
+        (count, ["0", "-1", "1.5", "many", ""], "is not a whole number, 1 or more"),
+        (above_0, ["0", "-1", "nan", "inf", "x"], "is not a number above 0"),
+        (from_0, ["-0.1", "nan", "inf", "x"], "is not a number, 0 or more"),
+    ],
+)
+def test_what_does_not_is_refused(
+    flag: Callable[[str], float], texts: list[str], sentence: str
+) -> None:
+    for text in texts:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"^{text} {sentence}$"):
+            flag(text)
