@@ -6,6 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 image=${1:?which image}
 port=${PORT:-3000}
+if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+  echo "port $port is taken: PORT=$((port + 1)) deploy/try.sh $image" >&2; exit 1
+fi
 folder=$(mktemp -d)
 name=kadogo-try-$$
 trap 'podman rm --force --time 0 "$name" > /dev/null 2>&1 || true; rm -rf "$folder"' EXIT

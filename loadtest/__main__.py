@@ -11,8 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from loadtest import command, rehearsal, scenarios
-from loadtest.faults import killed
+from loadtest import command, faults, rehearsal, scenarios
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.register(commands)
     scenarios.register(commands)
     rehearsal.register(commands)
-    killed.register(commands)
+    faults.register(commands)
     args = parser.parse_args(argv)
     return int(args.run(args))
 

@@ -192,7 +192,7 @@ def in_proportion(noise: float, figure: Drawn, other: Drawn) -> float:
     mine, theirs = (_width(interval(each)) for each in (figure, other))
     if not (0 < mine < math.inf and 0 < theirs < math.inf and noise < math.inf):
         return noise
-    return math.exp(math.log(noise) * theirs / mine)
+    return _exp(math.log(noise) * theirs / mine)
 
 
 def apart(ratio: float) -> float:

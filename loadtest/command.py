@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "http://127.0.0.1:3000"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
 CALLS = 256
-SENDERS = 256
 PRICE = 0.04  # of a CPU-hour, in dollars: about what general-purpose machines are rented for
 SEARCH_S = 60.0
 
@@ -160,7 +159,13 @@ def _compared(
             _say(f"each text alone: {name}")
             alone[name] = checker.alone(calls, name, post)
     send = partial(
-        engine.run, args.host, task=task, calls=calls, warmup_s=0.0, callers=SENDERS, key=key
+        engine.run,
+        args.host,
+        task=task,
+        calls=calls,
+        warmup_s=0.0,
+        callers=settings.senders,
+        key=key,
     )
 
     def measure(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
@@ -187,8 +192,9 @@ def _swapped(
     said = [
         sentence
         for block in found.blocks
+        for run in (*block.before, block.run)
         for sentence in checker.sentences(
-            checker.checked(calls, block.run, alone[block.variant]), block.variant
+            checker.checked(calls, run, alone[block.variant]), block.variant
         )
     ]
     return list(dict.fromkeys(said))

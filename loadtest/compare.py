@@ -7,8 +7,9 @@ loop, the same for all: what they wait, and what an answer costs. Last each is f
 load climbs over its peak: writing metrics so often would disturb what is measured.
 
 In every round each variant has a turn, the first one two; every other round runs backwards, so that
-a machine that slows down is as hard on all. A turn whose requests went out late says nothing of the
-server, and is taken once more. Knows nothing of Locust or HTTP: both are handed in.
+a machine that slows down is as hard on all. A turn whose requests went out late while a sender was
+free says nothing of the server, and is taken once more. Knows nothing of Locust or HTTP: both are
+handed in.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Literal, Protocol
 
 from loadtest import figures
 from loadtest.record import Call, Run, Unusable
-from loadtest.validity import generator, late
+from loadtest.validity import stalled
 from loadtest.watch import Followed, Look, Window, between, followed
 
 LOAD = 0.7  # of the slowest one's peak: all can serve it, and it waits as under load
 CALLERS = 16
+SENDERS = 256
 CLIMB_FROM, CLIMB_TO = 0.2, 1.2  # of a variant's own peak
 EVERY_S = 0.25
 TRIES = 3  # of a turn whose requests went out late
@@ -55,6 +57,7 @@ class Settings:
     follow_s           of the climb; 0: none
     load               of the slowest one's peak, for all; `rate`: requests a second instead
     callers            at the peak
+    senders            who may be under way at once in the open loop
     """
 
     rounds: int = 8
@@ -65,6 +68,7 @@ class Settings:
     load: float = LOAD
     rate: float | None = None
     callers: int = CALLERS
+    senders: int = SENDERS
     seed: int = 1
 
     def seconds(self, variants: int) -> float:
@@ -79,7 +83,7 @@ class Block:
     One turn.
 
     again   of the variant that has two turns a round: the second one
-    tries   times it was taken: its requests went out late in those before
+    before  what was measured and not kept: its generator stalled
     window  what the server did in it; None where nobody looked
     """
 
@@ -88,7 +92,7 @@ class Block:
     round: int
     kind: Kind
     run: Run
-    tries: int = 1
+    before: tuple[Run, ...] = ()
     window: Window | None = None
 
 
@@ -190,18 +194,19 @@ class _Measure:
         planned = list(turns(variants, settings.rounds))
         for place, (number, (name, again)) in enumerate(planned, 1):
             self.say(f"{kind} {place} of {len(planned)}: {name}{' again' if again else ''}")
-            for tries in range(1, TRIES + 1):
+            before: list[Run] = []
+            run, window = self._turn(name, arrivals, seconds, settings.seed + number)
+            while stalled(run, settings.senders) and len(before) < TRIES - 1:
+                self.say(f"{kind} {place}: requests went out late, once more")
+                before.append(run)
                 run, window = self._turn(name, arrivals, seconds, settings.seed + number)
-                if not late(generator(run)):
-                    break
-                self.say(f"{kind} {place}: requests went out late, try {tries} of {TRIES}")
             yield Block(
                 variant=name,
                 again=again,
                 round=number,
                 kind=kind,
                 run=run,
-                tries=tries,
+                before=tuple(before),
                 window=window,
             )
 

@@ -160,6 +160,8 @@ class Load:
         while turn := next(self._schedule, None):
             # Zero lets the users run, where the schedule is behind.
             gevent.sleep(max(0.0, self._zero + turn[0] - time.perf_counter()))
+            if self._over.is_set():
+                return  # closed meanwhile: users are leaving, and nobody would take it
             if self._turns.qsize() < WAITING:
                 self._turns.put(turn)
             elif turn[0] >= 0:
@@ -321,18 +323,26 @@ def run(
         runner.spawning_greenlet.join()
     load.start()
     other = gevent.spawn(_beside, load, beside) if beside else None
-    runner.user_greenlets.join(timeout=warmup_s + seconds + LAST_ANSWERS_S)
-    runner.quit()
-    if other:
-        other.get()
+    try:
+        runner.user_greenlets.join(timeout=warmup_s + seconds + LAST_ANSWERS_S)
+        runner.quit()
+        if other and (error := other.get()):
+            raise error
+    finally:
+        if other:
+            other.kill()
     return load.run()
 
 
-def _beside(load: Load, work: Callable[[Callable[[], float]], None]) -> None:
+def _beside(load: Load, work: Callable[[Callable[[], float]], None]) -> Exception | None:
+    """What it raised: gevent would print that of a greenlet beside raising it."""
     try:
         work(load.clock)
+    except Exception as error:
+        return error
     finally:
         load.close()
+    return None
 
 
 def _last(number: int, calls: int) -> int:

@@ -348,7 +348,7 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
         if row.failed > BELIEVED_FAILURES:
             worst = next(iter(row.failures), "")
             said.append(f"{row.variant}: {row.failed:.1%} of its requests failed, mostly {worst}")
-    if repeated := sum(block.tries > 1 for block in found.blocks):
+    if repeated := sum(bool(block.before) for block in found.blocks):
         turns = f"{repeated} of {len(found.blocks)} turns"
         said.append(f"{turns} were taken again: their requests went out late")
     if found.settings.rounds < 4:

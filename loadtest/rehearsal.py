@@ -30,7 +30,6 @@ from loadtest import checker, traffic
 from loadtest.figures import percentile_s
 from loadtest.flags import above_0, count
 from loadtest.record import Run, Unusable
-from loadtest.server import fetch, task_of
 from loadtest.texts import BadTraffic
 from loadtest.validity import generator
 
@@ -43,7 +42,7 @@ CHECK = "check inter 500ms fastinter 200ms fall 2 rise 1 pool-purge-delay 2s"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
 CALLS = 256
 CALLERS = 64
-LONGEST_S = 1800.0
+LONGEST_S = 24 * 3600.0
 READY_WITHIN_S = 120.0
 GONE_WITHIN_S = 60.0
 EVERY_S = 0.1
@@ -107,6 +106,7 @@ class Stage:
         self._configuration = configuration
         self._socket = folder / "haproxy.socket"
         self._proxy: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     def open(self) -> None:
         """The proxy before one replica. Raises Unusable with the end of a log."""
@@ -121,6 +121,7 @@ class Stage:
                 env={**os.environ, **bind},
                 stdout=written,
                 stderr=written,
+                start_new_session=True,
             )
         _until_ready(self.url, self._proxy, log)
 
@@ -163,16 +164,20 @@ class Stage:
         return int(whole["wretr"] or 0) + int(whole["wredis"] or 0)
 
     def close(self) -> None:
-        """All end, whatever they do."""
+        """All end, with what they started, whatever they do."""
+        self._closed = True
         processes = [each.process for each in self.replicas if each.status is None]
         for process in [*processes, *filter(None, [self._proxy])]:
             process.terminate()
         for process in [*processes, *filter(None, [self._proxy])]:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GONE_WITHIN_S)
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _start(self) -> Replica:
+        if self._closed:
+            raise Unusable("the rehearsal was broken off")
         name = f"kadogo{len(self.replicas) + 1}"
         address, log = _free_address(), self._folder / f"{name}.log"
         host, _, port = address.partition(":")
@@ -182,7 +187,7 @@ class Stage:
             process = subprocess.Popen(
                 [*serve, "--host", host, "--port", port],
                 cwd=ROOT,
-                env={**os.environ, **self._settings},
+                env=self._environment(),
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop it
@@ -193,12 +198,20 @@ class Stage:
         new.ready_s = time.perf_counter() - began
         return new
 
+    def _environment(self) -> dict[str, str]:
+        """Ours without the settings of servers and load tests that may be in it."""
+        rest = {n: v for n, v in os.environ.items() if not n.startswith(("KADOGO_", "BENTO"))}
+        return {**rest, **self._settings}
+
     def _tell(self, command: str) -> str:
-        """What haproxy says to it. Raises Unusable where it refuses."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._socket))
-            connection.sendall(f"{command}\n".encode())
-            said = b"".join(iter(lambda: connection.recv(65536), b"")).decode().strip()
+        """What haproxy says to it. Raises Unusable where it refuses or is no more."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(self._socket))
+                connection.sendall(f"{command}\n".encode())
+                said = b"".join(iter(lambda: connection.recv(65536), b"")).decode().strip()
+        except OSError as error:
+            raise Unusable(f"haproxy does not answer: {error}") from error
         if not command.startswith("show") and said and "registered" not in said:
             raise Unusable(f"haproxy does not {command!r}: {said}")
         return said
@@ -317,6 +330,8 @@ def run(args: argparse.Namespace) -> int:
     # Late and first: Locust patches the standard library before ssl is imported.
     from loadtest import engine  # noqa: F401
 
+    # Servers and proxy end with us, however we are told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     settings = {"KADOGO_THREADS": str(args.threads), "BENTOML_DO_NOT_TRACK": "True"}
     if args.catalog:
         settings["KADOGO_CATALOG"] = str(args.catalog.resolve())
@@ -337,11 +352,11 @@ def run(args: argparse.Namespace) -> int:
 def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
     """Raises BadTraffic, Unusable."""
     from loadtest import engine
+    from loadtest.server import task_of
 
     task = task_of(stage.url, args.variant)
     calls = traffic.calls(traffic.from_arguments(args), task=task, count=CALLS)
-    key = os.environ.get("KADOGO_KEY")
-    with checker.connection(stage.url, engine.headers_of(key)) as post:
+    with checker.connection(stage.url) as post:
         alone = checker.alone(calls, args.variant, post)
     phases: list[Phase] = []
 
@@ -360,7 +375,6 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
         warmup_s=1.0,
         seed=args.seed,
         callers=CALLERS,
-        key=key,
         beside=beside,
     )
     retried = stage.count()
@@ -382,6 +396,8 @@ def _haproxy() -> str:
 
 def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Raises Unusable with the end of its log."""
+    from loadtest.server import fetch
+
     end = time.monotonic() + READY_WITHIN_S
     while True:
         with suppress(OSError):

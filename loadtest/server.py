@@ -10,11 +10,14 @@ import json
 import os
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 import psutil
 
 from loadtest.record import Unusable
+
+WORKER = "_bentoml_impl.worker.service"  # of BentoML's worker processes, in their command line
 
 _open = build_opener(ProxyHandler({})).open
 
@@ -44,9 +47,25 @@ def task_of(host: str, variant: str) -> str:
 
 
 def workers_of(host: str) -> list[psutil.Process]:
-    """The server's worker processes, if they run on this machine."""
+    """
+    The server's worker processes, if they run on this machine: the number of a process that a
+    server elsewhere names may be somebody else's here.
+    """
+    port = urlsplit(host).port or 80
     try:
-        arbiter = psutil.Process(get(host, "/v1/status")["process"]).parent()
-    except psutil.NoSuchProcess:
-        return []
-    return arbiter.children() if arbiter else []
+        told = psutil.Process(get(host, "/v1/status")["process"])
+        arbiter = told.parent()
+        family = arbiter.children() if arbiter else []
+        found = [each for each in family if WORKER in each.cmdline()]
+        if told in found and any(_listens(each, port) for each in (arbiter, told) if each):
+            return found
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+    return []
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    return any(
+        each.status == psutil.CONN_LISTEN and each.laddr.port == port
+        for each in process.net_connections(kind="tcp")
+    )

@@ -6,7 +6,7 @@ Pure; knows nothing of what is a good latency.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,6 +89,19 @@ def invalid(found: Generator) -> list[str]:
 def late(found: Generator) -> bool:
     """Whether requests went out so late that latencies say something of the generator."""
     return found.late_p99_s > _bound(found)
+
+
+def stalled(run: Run, senders: int) -> bool:
+    """
+    Whether the generator itself was late: of the requests that went out while one of so many
+    senders was free. Where none was, it was the server that kept them.
+    """
+    sent = np.sort([each.sent_s for each in run.requests])
+    done = np.sort([each.done_s for each in run.requests])
+    due = np.array([each.due_s for each in run.requests])
+    under_way = np.searchsorted(sent, due, "right") - np.searchsorted(done, due, "right")
+    free = [each for each, busy in zip(run.requests, under_way, strict=True) if busy < senders]
+    return late(generator(replace(run, requests=tuple(free))))
 
 
 def _bound(found: Generator) -> float:

@@ -157,3 +157,4 @@ def test_noise_is_in_proportion_to_how_much_a_figure_varies() -> None:
     assert math.log(in_proportion(1.5, wild, calm)) == pytest.approx(math.log(1.5) / 5, rel=0.2)
     assert in_proportion(1.5, wild, wild) == pytest.approx(1.5)
     assert in_proportion(math.inf, wild, calm) == math.inf
+    assert in_proportion(1e300, calm, wild) == math.inf

@@ -19,7 +19,7 @@ from loadtest.figures import DROPPED
 from loadtest.findings import Findings, findings
 from loadtest.promises import parse
 from loadtest.record import Call, Run, Unusable
-from loadtest.validity import generator, late
+from loadtest.validity import generator, late, stalled
 from loadtest.watch import Fact, Look, Quality
 from tests.queues import CALLS, Queues, request, run
 
@@ -98,12 +98,19 @@ def test_a_turn_whose_requests_went_out_late_is_taken_again() -> None:
     engine = Stalling(SERVICE_S)
     settings = replace(SETTINGS, warmup_s=0.0)
     found = compare("ner", list(SERVICE_S), CALLS, engine, settings=settings)
-    repeated = [block for block in found.blocks if block.tries > 1]
+    repeated = [block for block in found.blocks if block.before]
     assert repeated and len(engine.asked) == len(found.blocks) + len(repeated)
     assert not any(late(generator(block.run)) for block in found.blocks)
     said = findings(found, resamples=200)
     assert not said.void
     assert f"{len(repeated)} of {len(found.blocks)} turns were taken again" in " ".join(said.doubts)
+
+
+def test_what_waited_for_a_server_that_stalled_is_no_lateness_of_the_generator() -> None:
+    waited = [replace(request(i, i / 100, 3.0), sent_s=i / 100 + 1.0) for i in range(4, 100)]
+    slow = run("a", [*(request(i, i / 100, 3.0) for i in range(4)), *waited])
+    assert late(generator(slow)) and stalled(slow, senders=256)
+    assert not stalled(slow, senders=4)
 
 
 class _Watch:

@@ -22,7 +22,7 @@ from tests.scripted import Reply, Scripted, scripted, stalls
 ROOT = Path(__file__).resolve().parent.parent
 
 DRIVE = """
-import json, sys
+import json, sys, time
 from dataclasses import asdict
 from loadtest import engine
 from loadtest.record import Call
@@ -30,6 +30,8 @@ asked = json.loads(sys.argv[1])
 for name, value in asked.pop("constants", {}).items():
     setattr(engine, name, value)
 calls = [Call(task="ner", texts=(text,), languages=("hau",)) for text in asked.pop("texts")]
+if (beside_s := asked.pop("beside_s", None)) is not None:
+    asked["beside"] = lambda clock: time.sleep(beside_s)
 found = engine.run(asked.pop("host"), "ner-int8", "ner", calls=calls, **asked)
 rows = [{**asdict(each), "answer": None if each.answer is None else [sorted(one) for one in
         each.answer]} for each in found.requests]
@@ -207,3 +209,16 @@ def test_wrong_arrivals_are_refused_before_anything_is_sent(spec: str) -> None:
     with scripted(lambda number: Reply()) as server, pytest.raises(AssertionError, match="BadArr"):
         _run(server, spec)
     assert server.heads == []
+
+
+def test_a_load_ends_with_what_is_done_beside_it_and_counts_nothing_that_was_due_later() -> None:
+    # The last answers come after the end, while the next arrival is at hand already.
+    with scripted(lambda _: Reply(0.3)) as server:
+        ended = _run(server, "constant:20", seconds=600.0, beside_s=1.0)
+    assert ended.dropped == 0 and 0 < len(ended.right) == len(ended.requests) < 40
+    assert ended.cores > 0
+
+
+def test_nothing_imports_ssl_before_locust_has_patched_it() -> None:
+    command = "import sys, loadtest.__main__; sys.exit('ssl' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, timeout=60).returncode == 0

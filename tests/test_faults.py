@@ -19,6 +19,8 @@ import pytest
 from loadtest.faults import killed
 from loadtest.faults.client import Answer, Pool, Run, arrivals, offered
 from loadtest.faults.overload import Found, broken, invalid, judged, overloaded, told
+from loadtest.record import Unusable
+from loadtest.server import workers_of
 from loadtest.traffic import Traffic, calls
 from models.spec import Task
 from service.settings import ROOT
@@ -154,6 +156,22 @@ def test_the_client_bears_the_servers_key() -> None:
         asyncio.run(ask(server.url))
     lines = server.heads[0].splitlines()
     assert {"Authorization: Bearer kadogo_1", "X-Request-Timeout-Ms: 9"} <= set(lines)
+
+
+def test_the_client_sends_no_key_where_all_could_read_it() -> None:
+    for url in ("https://ner.example", "http://ner.example/prefix", "ner.example"):
+        with pytest.raises(Unusable, match="will not do: this client speaks plain http"):
+            Pool(url, key="kadogo_1")
+
+
+def test_only_the_servers_own_workers_are_its_workers(
+    base: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (worker,) = workers_of(base.url)
+    assert worker.pid == httpx.get(f"{base.url}/v1/status").json()["process"]
+    # As behind a forwarded port: the number is told, but nobody here listens there.
+    monkeypatch.setattr("loadtest.server.get", lambda host, path: {"process": worker.pid})
+    assert workers_of(base.url) and workers_of("http://127.0.0.1:1") == []
 
 
 def test_the_work_of_a_thousand_who_leave_is_not_run(base: Server) -> None:

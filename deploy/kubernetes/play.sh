@@ -5,9 +5,10 @@
 # Needs kubectl (or kustomize), podman and the image kadogo:slim; port 3000 of 127.0.0.1.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+if (exec 3<> /dev/tcp/127.0.0.1/3000) 2> /dev/null; then echo "port 3000 is taken" >&2; exit 1; fi
+if podman pod exists kadogo-pod-0; then echo "there is a pod of that name already" >&2; exit 1; fi
 folder=$(mktemp -d)
-trap 'podman play kube --down "$folder/pod.yaml" > /dev/null 2>&1 || true
-  rm -rf "$folder"' EXIT
+trap 'rm -rf "$folder"' EXIT
 
 podman run --rm kadogo:slim python -m service.keys new play --scope infer --scope admin \
   > "$folder/keys.toml" 2> "$folder/token"
@@ -17,8 +18,9 @@ if command -v kustomize > /dev/null; then kustomize build deploy/kubernetes/podm
 else kubectl kustomize deploy/kubernetes/podman; fi \
   | sed "s|path: KEYS|path: $folder|" > "$folder/pod.yaml"
 
+trap 'podman play kube --down "$folder/pod.yaml" > /dev/null 2>&1 || true; rm -rf "$folder"' EXIT
 podman play kube "$folder/pod.yaml"
-name=$(podman ps --format '{{.Names}}' | grep -m 1 kadogo-pod)
+name=$(podman ps --all --format '{{.Names}}' | grep -m 1 kadogo-pod) || { echo "no container began" >&2; exit 1; }
 KADOGO_KEY=$key python3 deploy/ask.py http://127.0.0.1:3000 --wait 60 \
   || { podman logs "$name" | tail -n 20 >&2; exit 1; }
 podman inspect --format 'memory {{.HostConfig.Memory}}, read-only {{.HostConfig.ReadonlyRootfs}}, user {{.Config.User}}' "$name"

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadtest.record import Unusable
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -85,8 +87,14 @@ class Pool:
         timeout_s: float = 30.0,
         again: bool = True,
     ) -> None:
-        """`again`: ask once more where an idle connection was closed just then."""
+        """
+        again  ask once more where an idle connection was closed just then
+
+        Raises Unusable for anything but http: a key would go out for all to read.
+        """
         parts = urlsplit(url)
+        if parts.scheme != "http" or parts.path.strip("/"):
+            raise Unusable(f"{url} will not do: this client speaks plain http://HOST:PORT")
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         self.timeout_s = timeout_s
         self._key = f"Authorization: Bearer {key}\r\n" if key else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import sys
 import time
@@ -17,18 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import psutil
-
 from loadtest import traffic
-from loadtest.faults.client import Answer, Pool, closed
-from loadtest.flags import above_0
+from loadtest.faults.client import Answer, Pool
 from loadtest.record import Call, Unusable
 from loadtest.server import get, task_of, workers_of
 from loadtest.texts import BadTraffic
 
 CALLERS = 8
 BEFORE_S = 3.0
-SLICE_S = 1.0
 EVERY_S = 0.1
 STRENGTH_S = 15.0
 SILENCE_S = 1.0
@@ -100,12 +97,14 @@ async def killed(host: str, variant: str, calls: Sequence[Call], *, seconds: flo
     answers: list[Answer] = []
     over = asyncio.Event()
 
-    async def ask() -> None:
-        while not over.is_set():
-            run = await closed(pool, path, bodies, callers=CALLERS, seconds=SLICE_S)
-            answers.extend(run.answers)
+    async def ask(number: int) -> None:
+        for body in itertools.cycle(bodies[number:] + bodies[:number]):
+            if over.is_set():
+                return
+            if answer := await pool.post(path, body):
+                answers.append(answer)
 
-    asking = asyncio.ensure_future(ask())
+    asking = asyncio.gather(*(ask(number) for number in range(CALLERS)))
     await asyncio.sleep(BEFORE_S)
     known = {each.pid for each in workers}
     workers[0].kill()
@@ -142,25 +141,13 @@ def _replaced(host: str, known: set[int], at: float, within_s: float) -> float |
     return None
 
 
-def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("killed", help="a worker is killed under load (SIGKILL)")
-    host = os.environ.get("KADOGO_URL") or "http://127.0.0.1:3000"
-    parser.add_argument("--host", default=host, help="the server (default: %(default)s)")
-    parser.add_argument("--variant", default="ner-int8", help="default: %(default)s")
-    parser.add_argument(
-        "--seconds", type=above_0, default=60.0, help="to wait for the next one (default: 60)"
-    )
-    traffic.add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
 def run(args: argparse.Namespace) -> int:
     """0: kept; 1: broken; 2: nothing was proved."""
     try:
         asked = traffic.from_arguments(args)
         calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=256)
         found = asyncio.run(killed(args.host, args.variant, calls, seconds=args.seconds))
-    except (BadTraffic, Unusable, psutil.AccessDenied) as error:
+    except (BadTraffic, Unusable) as error:
         print(error, file=sys.stderr)
         return 2
     print(told(found))

@@ -260,20 +260,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         asked = traffic.from_arguments(args)
         calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=1000)
+        found = asyncio.run(
+            overloaded(
+                args.host,
+                args.variant,
+                calls,
+                times=args.times,
+                seconds=args.seconds,
+                deadline_ms=args.deadline_ms,
+                seed=args.seed,
+            )
+        )
     except (BadTraffic, Unusable) as error:
         print(error, file=sys.stderr)
         return 2
-    found = asyncio.run(
-        overloaded(
-            args.host,
-            args.variant,
-            calls,
-            times=args.times,
-            seconds=args.seconds,
-            deadline_ms=args.deadline_ms,
-            seed=args.seed,
-        )
-    )
     print(told(found))
     if reasons := invalid(found):
         print(*(f"invalid: {each}" for each in reasons), sep="\n", file=sys.stderr)
