@@ -376,11 +376,12 @@ class Batcher(Generic[Item, Result]):
         """Raise `Overloaded` if so much would wait beyond its deadline."""
         wait_s = self.wait_s(tokens, key=key, priority=priority)
         # The loop comes to the batch, and then to whoever waits for it.
-        needed_s = MARGIN * (wait_s + self.run_s(tokens) + 2 * self._pool.lag_s)
+        lag_s = 2 * self._pool.lag_s
+        needed_s = MARGIN * (wait_s + self.run_s(tokens) + lag_s)
         if wait_s and perf_counter() + needed_s > deadline:
             raise Overloaded(
-                f"what waits takes {wait_s:.1f} s, beyond the request's deadline",
-                retry_after_s=wait_s,
+                f"what waits takes {wait_s + lag_s:.1f} s, beyond the request's deadline",
+                retry_after_s=wait_s + lag_s,
             )
 
     def wait_s(
