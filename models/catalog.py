@@ -60,7 +60,7 @@ def load(
     """
     if not root.is_dir():
         raise BadSetting(f"there is no catalog folder {root}: set KADOGO_CATALOG to one")
-    folders = sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] not in "._")
+    folders = _folders(root)
     if not any((folder / MANIFEST).exists() for folder in folders):
         raise BadSetting(
             f"the catalog {root} holds no variants (folders with a {MANIFEST}): "
@@ -81,12 +81,13 @@ def load(
     return catalog
 
 
-def manifests(root: Path) -> dict[str, Variant]:
-    """Every manifest that can be read, by name; nothing is opened."""
-    found = {}
-    for file in sorted(root.glob(f"*/{MANIFEST}")):
+def manifests(root: Path) -> dict[str, Variant | None]:
+    """Of every folder its manifest, None where that cannot be read; nothing is opened."""
+    found: dict[str, Variant | None] = {}
+    for folder in _folders(root) if root.is_dir() else ():
+        found[folder.name] = None
         with contextlib.suppress(BrokenVariant):
-            found[file.parent.name] = read(file.parent)
+            found[folder.name] = read(folder)
     return found
 
 
@@ -154,6 +155,10 @@ def golden(pipeline: Pipeline, texts: Iterable[tuple[str, str]]) -> tuple[Golden
         _golden(text, language, answer)
         for (text, language), answer in zip(pairs, answers, strict=True)
     )
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] not in "._")
 
 
 class _Format(msgspec.Struct):

@@ -39,6 +39,7 @@ from service.keys import KeyChanges, Keys
 from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
+from service.schemas import State
 from service.seen import Watch
 from service.settings import Settings
 
@@ -165,9 +166,11 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
         if settings.traces:
             tracing.check()
         keys = None if settings.keys is None else read_keys(settings.keys)
-        if settings.routes:
-            tasks = {n: each.task for n, each in catalog.manifests(settings.catalog).items()}
-            routes.open_file(settings.routes, tasks)
+        if settings.routes and not bound.is_worker():  # one that comes later must not stay away
+            text = routes.text_of(settings.routes)
+            names = [key.name for key in keys.every] if keys else []
+            known = routes.Known(variants=catalog.manifests(settings.catalog), keys=names)
+            routes.check(routes.read(text), text, known)
     except BadSetting as error:
         sys.exit(f"kadogo: {error}")
     except routes.BadRoutes as error:
@@ -257,6 +260,8 @@ class Kadogo:
         lanes.start()
         if lanes.others_serve:
             await lanes.loaded()
+            if lanes.state is State.FAILED:
+                sys.exit(f"kadogo: {lanes.reason}: this worker gives way to those that serve")
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

@@ -35,6 +35,12 @@ def host() -> str | None:
     return None
 
 
+def is_worker() -> bool:
+    """Whether this process serves under another one that has started the server."""
+    command = click.get_current_context(silent=True)
+    return command is not None and "fd" in command.params
+
+
 def check(settings: Settings, host: str | None) -> None:
     """Raises `BadSetting` for a server that others can reach and that would answer everybody."""
     if settings.keys is not None:

@@ -77,6 +77,7 @@ class Changes:
 
         Raises `BadRoutes` and what `_make` raises.
         """
+        self._lanes.check_routes(text, [key.name for key in self._keys.every])
 
         def routed(content: Content) -> Content:
             times = content.routed + 1
@@ -217,10 +218,11 @@ class Changes:
         `DeadlineExceeded` where one has not yet, `NotReady` where it cannot be kept.
         """
         try:
-            self._lanes.check(into(self._generations.current().content))
             before, after = await asyncio.to_thread(
                 self._generations.change, into, who=who, what=what
             )
+            if after is before:
+                return msgspec.structs.replace(after, who=who, what=f"{what}: it is so already")
             wrong = await self._taken(after.number)
             if wrong is None:
                 return after

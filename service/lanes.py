@@ -12,7 +12,7 @@ import ctypes
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import random
@@ -291,6 +291,13 @@ class Lanes:
             catalog.load, self._settings.catalog, options, without=content.unloaded
         )
         lanes = {name: self._lane(pipeline) for name, pipeline in found.variants.items()}
+        for name, load in content.loads.items():
+            if name in lanes and lanes[name].variant.digest != load.digest:
+                logger.warning(
+                    "%s is %s on disk, and %s was loaded in generation %d or before: workers that "
+                    "are older still serve that; POST /v1/variants/%s/load makes all serve one",
+                    *(name, lanes[name].variant.digest, load.digest, generation.number, name),
+                )
         for lane in lanes.values():
             await lane.warm_up()
         self._swap(
@@ -301,7 +308,7 @@ class Lanes:
                 quarantined=found.quarantined,
                 manifests=found.manifests,
             ),
-            self._routes(content, found.manifests),
+            self._routes(content, {**dict.fromkeys(found.quarantined), **found.manifests}),
         )
         _give_back()
 
@@ -321,8 +328,9 @@ class Lanes:
         newest = generations.current()
         self.key_changes = newest.content.keys
         error = None
+        never_opened = not self._now.manifests and not self._now.quarantined
         try:
-            await self._change(newest)
+            await (self._begin(newest) if never_opened else self._change(newest))
         except KadogoError as refused:
             error = str(refused)
         except Exception:
@@ -342,16 +350,20 @@ class Lanes:
         Gives its digest. Raises `UnknownVariant`, `BrokenVariant`.
         """
         folder = self._settings.catalog / name
-        if not (folder / catalog.MANIFEST).is_file():
-            known = ", ".join(sorted(catalog.manifests(self._settings.catalog)))
+        if not route.is_name(name) or not (folder / catalog.MANIFEST).is_file():
+            known = ", ".join(catalog.manifests(self._settings.catalog))
             raise UnknownVariant(f"{route.unknown(name)} in the catalog; there are {known}")
         pipeline = await asyncio.to_thread(catalog.open_variant, folder, self._session_options())
         self._prepared[name] = pipeline
         return pipeline.variant.digest
 
-    def check(self, content: Content) -> None:
-        """Raises what makes it impossible, before it becomes a generation."""
-        self._routes(content, self._now.manifests)
+    def check_routes(self, text: str, keys: Collection[str]) -> None:
+        """Raises `BadRoutes` where they cannot be what was meant; `keys`: names of those known."""
+        now = self._now
+        variants = {**dict.fromkeys(now.quarantined), **now.manifests}
+        if not variants:  # the catalog was never opened
+            variants = dict(catalog.manifests(self._settings.catalog))
+        routes.check(routes.read(text), text, routes.Known(variants=variants, keys=keys))
 
     async def _change(self, generation: Generation) -> None:
         """
@@ -365,7 +377,7 @@ class Lanes:
                 opened[name] = self._lane(await self._opened(name, content.loads.get(name)))
                 await opened[name].warm_up()
             manifests = {**now.manifests, **{n: lane.variant for n, lane in opened.items()}}
-            chosen = self._routes(content, manifests)
+            chosen = self._routes(content, {**dict.fromkeys(now.quarantined), **manifests})
         except Exception:
             for lane in opened.values():
                 self.pool.part(lane.batcher)
@@ -443,14 +455,22 @@ class Lanes:
             return going
         return Trial(name, canary, shared.of_this_server(name))
 
-    def _routes(self, content: Content, manifests: Mapping[str, Variant]) -> Routes:
-        tasks = {name: variant.task for name, variant in manifests.items()}
-        if content.routes is not None:
-            chosen = routes.read(content.routes)
-            routes.check(chosen, content.routes, tasks)
-            return chosen
-        file = self._settings.routes
-        return routes.open_file(file, tasks) if file else Routes()
+    def _routes(self, content: Content, variants: Mapping[str, Variant | None]) -> Routes:
+        """
+        As the content has them, else the settings.
+
+        They were checked when they were given. What the catalog has lost since is out of service,
+        and a route never refuses: one folder that is gone must not end a server.
+        """
+        file, text = self._settings.routes, content.routes
+        if text is None:
+            text = routes.text_of(file) if file else ""
+        chosen = routes.read(text)
+        try:
+            routes.check(chosen, text, routes.Known(variants=variants))
+        except routes.BadRoutes as error:
+            logger.warning("a route names what is not there, and does without it: %s", error)
+        return chosen
 
     def _lane(self, pipeline: Pipeline) -> Lane:
         settings = self._settings

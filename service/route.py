@@ -259,7 +259,12 @@ def kin(variants: Iterable[Variant], task: Task) -> tuple[Variant, ...]:
     return tuple(alike[most])
 
 
+def is_name(wanted: str) -> bool:
+    """Whether a variant may be called so. No other text of a caller's becomes a path."""
+    return _NAME.fullmatch(wanted) is not None
+
+
 def unknown(wanted: str) -> str:
     """A text may stand where a name belongs: only what could be a name is repeated."""
-    named = wanted if _NAME.fullmatch(wanted) else "of that name"
+    named = wanted if is_name(wanted) else "of that name"
     return f"there is no variant {named}"

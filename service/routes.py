@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import BadSetting, InvalidRequest
-from models.spec import Task, Value
+from models.spec import Task, Value, Variant
 from service.policy import Policy
 
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -132,6 +133,24 @@ class BadRoutes(InvalidRequest):
     title = "Bad routes"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """
+    What routes may name.
+
+    variants  of the catalog, by name; None where the manifest cannot be read
+    keys      names of API keys, none where nobody is asked for one; None: not looked at
+    """
+
+    variants: Mapping[str, Variant | None]
+    keys: Collection[str] | None = None
+
+    def of(self, task: Task) -> list[Variant]:
+        """In the order of their names."""
+        known = sorted(self.variants.items())
+        return [each for _, each in known if each is not None and each.task is task]
+
+
 def read(text: str) -> Routes:
     """Raises `BadRoutes` for what is no TOML, and for what is no routes whatever the catalog."""
     try:
@@ -149,29 +168,38 @@ def read(text: str) -> Routes:
     return routes
 
 
-def open_file(file: Path, variants: Mapping[str, Task]) -> Routes:
-    """As `read` and `check`; raises `BadSetting` where the file cannot be read."""
+def text_of(file: Path) -> str:
+    """Raises `BadSetting` where the file cannot be read."""
     try:
-        text = file.read_text()
+        return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"the routes {file} cannot be read: {error}") from None
-    routes = read(text)
-    check(routes, text, variants)
-    return routes
 
 
-def check(routes: Routes, text: str, variants: Mapping[str, Task]) -> None:
-    """Raises `BadRoutes` where one names a variant that the catalog lacks or of another task."""
+def check(routes: Routes, text: str, known: Known) -> None:
+    """Raises `BadRoutes` where one names a variant, a language or a key that there is not."""
     for index, route in enumerate(routes.route):
-        for name in route.variants:
-            if name not in variants:
-                known = ", ".join(sorted(n for n, task in variants.items() if task is route.task))
-                wrong = f"there is no variant {name}; of {route.task} there are {known or 'none'}"
-            elif variants[name] is not route.task:
-                wrong = f"{name} serves {variants[name]}, not {route.task}"
-            else:
-                continue
-            raise BadRoutes(f"{_line(text, index)}: route {route.name}: {wrong}")
+        for field, wrong in _strange(route, known):
+            raise BadRoutes(f"{_line(text, index, field)}: route {route.name}: {wrong}")
+
+
+def _strange(route: Route, known: Known) -> Iterator[tuple[str, str]]:
+    """Where it names what is not known, and what is wrong with that."""
+    alike = known.of(route.task)
+    for name in route.variants:
+        if name not in known.variants:
+            names = ", ".join(each.name for each in alike) or "none"
+            yield name, f"there is no variant {name}; of {route.task} there are {names}"
+        elif (variant := known.variants[name]) and variant.task is not route.task:
+            yield name, f"{name} serves {variant.task}, not {route.task}"
+    if route.key is not None and known.keys is not None and route.key not in known.keys:
+        keys = f"known are {', '.join(known.keys)}" if known.keys else "this server asks for none"
+        yield "key", f"there is no key {route.key}; {keys}"
+    wanted = route.policy.code if route.policy else None
+    languages = sorted({each for variant in alike for each in variant.languages})
+    if wanted is not None and languages and wanted not in languages:
+        wrong = f"no variant of {route.task} is for {wanted}; known are {', '.join(languages)}"
+        yield "language", wrong
 
 
 def _wrong_alone(route: Route) -> str | None:
@@ -202,25 +230,45 @@ def _unreachable(route: Route, before: tuple[Route, ...]) -> str | None:
     return None
 
 
-_OF_ROUTE = re.compile(r" - at `\$\.route\[(\d+)\]\.?([^`]*)`$")
-_AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_AT = re.compile(r"^(?P<said>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$")
+_IN_ROUTE = re.compile(r"^route\[(\d+)\]\.?")
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+_BEGINS = re.compile(r"\s*\[\[\s*route\s*\]\]")
 
 
 def _told(message: str, text: str) -> str:
     """msgspec's message, with the line instead of the number of the route."""
-    if found := _OF_ROUTE.search(message):
-        where = f"{_line(text, int(found[1]))}{': ' + found[2] if found[2] else ''}"
-        return f"{where}: {message[: found.start()]}"
-    if found := _AT.search(message):
-        return f"{found[1] or 'the routes'}: {message[: found.start()]}"
-    return message
+    found = _AT.match(message)
+    said, path = (found["said"], found["path"] or "") if found else (message, "")
+    named = _UNKNOWN.search(said)
+    if route := _IN_ROUTE.match(path):
+        field = path[route.end() :]
+        where = _line(text, int(route[1]), named[1] if named else _last(field))
+    else:
+        field = path
+        where = _place(text.splitlines(), 0, named[1] if named else _last(field))
+    return ": ".join(filter(None, [where, field, said]))
 
 
-def _line(text: str, index: int) -> str:
-    """Where the route of that index begins: "line 12"."""
-    numbers = [
-        number
-        for number, line in enumerate(text.splitlines(), 1)
-        if re.match(r"\s*\[\[\s*route\s*\]\]", line)
-    ]
-    return f"line {numbers[index]}" if index < len(numbers) else f"route {index + 1}"
+def _last(path: str) -> str:
+    """`split[...]` -> split"""
+    return path.partition("[")[0].rpartition(".")[2]
+
+
+def _line(text: str, index: int, named: str = "") -> str:
+    """Where the route of that index says `named`, or else where it begins: "line 12"."""
+    lines = text.splitlines()
+    begins = [number for number, line in enumerate(lines) if _BEGINS.match(line)]
+    if index >= len(begins):
+        return f"route {index + 1}"
+    begin, end = begins[index], [*begins[index + 1 :], len(lines)][0]
+    return _place(lines[:end], begin, named) or f"line {begin + 1}"
+
+
+def _place(lines: list[str], begin: int, named: str) -> str:
+    """The first line from `begin` on that says `named`, comments aside; "" where none does."""
+    word = re.compile(rf"(?<![\w.-]){re.escape(named)}(?![\w-])")
+    for number, line in enumerate(lines[begin:], begin + 1):
+        if named and word.search(line.partition("#")[0]):
+            return f"line {number}"
+    return ""

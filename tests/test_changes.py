@@ -94,9 +94,88 @@ def test_a_change_survives_a_restart(settings: Settings) -> None:
 
 def test_wrong_routes_change_nothing(settings: Settings) -> None:
     async def scenario(lanes: Lanes, changes: Changes) -> None:
-        with pytest.raises(BadRoutes, match=r"^line 2: route all: there is no variant ner-huge"):
+        with pytest.raises(BadRoutes, match=r"^line 5: route all: there is no variant ner-huge"):
             await changes.route(ROUTES.replace("ner-tiny", "ner-huge"), who="amina")
         assert changes.current().number == 0
+
+    within(settings, scenario)
+
+
+def test_a_route_does_without_what_the_catalog_has_lost(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def routed(lanes: Lanes, changes: Changes) -> None:
+        await changes.route(ROUTES, who="amina")
+        await changes.load("ner-base", who="amina")
+
+    async def spoilt(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.state is State.READY and answers(lanes) == "ner-base"
+        await changes.route(ROUTES, who="amina")  # a quarantined one may still be named
+
+    async def gone(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.state is State.READY and answers(lanes) == "ner-base"
+        await changes.unload("ner-base", who="amina")  # a change of anything else is no trouble
+        with pytest.raises(BadRoutes, match="there is no variant ner-tiny"):
+            await changes.route(ROUTES, who="amina")
+
+    within(settings, routed)
+    (settings.catalog / "ner-tiny" / "variant.json").write_bytes(b"")
+    within(settings, spoilt)
+    rmtree(settings.catalog / "ner-tiny")
+    within(settings, gone)
+    assert "a route names what is not there, and does without it: line 5" in caplog.text
+
+
+def test_a_worker_that_finds_another_folder_than_was_loaded_says_so(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def loaded(lanes: Lanes, changes: Changes) -> None:
+        await changes.load("ner-tiny", who="amina")
+
+    async def later(lanes: Lanes, changes: Changes) -> None:
+        assert answers(lanes, "ner-tiny") == "ner-tiny"
+
+    within(settings, loaded)
+    within(settings, later)
+    assert "older still serve that" not in caplog.text
+    replace_with(settings.catalog, "ner-tiny", {"Sani": "B-LOC"}, tmp_path / "scratch")
+    within(settings, later)
+    assert "POST /v1/variants/ner-tiny/load makes all serve one" in caplog.text
+
+
+def test_what_changes_nothing_says_so(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        await changes.unload("ner-tiny", who="amina")
+        await changes.check(who="amina")
+        again = await changes.unload("ner-tiny", who="bola")
+        assert (again.number, again.who) == (2, "bola")
+        assert again.what == "unload ner-tiny: it is so already"
+
+    within(settings, scenario)
+
+
+def test_routes_that_end_the_start_can_be_replaced(settings: Settings) -> None:
+    """As after an update whose routes are read otherwise."""
+
+    async def routed(lanes: Lanes, changes: Changes) -> None:
+        await changes.route(ROUTES, who="amina")
+
+    async def unreadable(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.state is State.FAILED and "line 6" in (lanes.reason or "")
+        await changes.route(ROUTES, who="amina")
+        assert lanes.state is State.READY and answers(lanes) == "ner-tiny"
+
+    within(settings, routed)
+    [written] = (settings.state or Path()).glob("generations/*.json")
+    written.write_text(written.read_text().replace('ner-tiny\\"', 'ner-tiny\\"\\nwas = 1'))
+    within(settings, unreadable)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a" * 300, "ner-tiny/../ner-base", "NER"])
+def test_no_name_becomes_a_path(settings: Settings, name: str) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        with pytest.raises(UnknownVariant, match=r"^there is no variant of that name"):
+            await changes.load(name, who="amina")
 
     within(settings, scenario)
 

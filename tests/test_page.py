@@ -115,6 +115,7 @@ def test_the_examples_are_of_the_languages_that_are_served() -> None:
     examples = json.loads((FOLDER / "examples.json").read_text())
     served: dict[str, set[str]] = {}
     for variant in manifests(Settings().catalog).values():
+        assert variant is not None
         served.setdefault(variant.task, set()).update(variant.languages)
     assert examples.keys() == served.keys()
     for task, several in examples.items():

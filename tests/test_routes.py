@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from models.catalog import manifests
 from models.spec import Task
-from service.routes import BadRoutes, Ladder, Route, Routes, check, read
+from service.routes import BadRoutes, Known, Ladder, Route, Routes, check, read
+from tests.tiny import write_variant
 
 ROUTE = """
 [[route]]
 name = "one"
 task = "ner"
 """
-KNOWN = {"ner-base": Task.NER, "ner-tiny": Task.NER, "news-tiny": Task.CLASSIFICATION}
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Known:
+    write_variant(tmp_path, "ner-base", Task.NER)
+    write_variant(tmp_path, "ner-tiny", Task.NER)
+    write_variant(tmp_path, "news-tiny", Task.CLASSIFICATION)
+    (tmp_path / "spoilt").mkdir()
+    return Known(variants=manifests(tmp_path), keys=["desk"])
 
 
 def test_an_empty_file_has_no_routes() -> None:
     assert read("") == read("# nothing yet") == Routes()
 
 
-def test_a_route_is_read_as_it_is_written() -> None:
+def test_a_route_is_read_as_it_is_written(known: Known) -> None:
     text = f"""{ROUTE}when = {{ "X-Desk" = "sports" }}
 split = {{ ner-base = 3, ner-tiny = 1 }}
 
@@ -36,7 +48,7 @@ down_s = 1.5
         ),
     )
     assert routes.ladder == Ladder(down_s=1.5)
-    check(routes, text, KNOWN)
+    check(routes, text, known)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +61,7 @@ down_s = 1.5
             "line 2: route one: give one of variant, policy and split; it has variant and policy",
         ),
         (ROUTE + "split = { ner-tiny = 1 }", "line 2: route one: a split is between two"),
-        (ROUTE + "split = { ner-tiny = 0, ner-base = 1 }", "line 2: split[...]: Expected `float`"),
+        (ROUTE + "split = { ner-tiny = 0, ner-base = 1 }", "line 5: split[...]: Expected `float`"),
         (ROUTE + 'variant = "a"\nsticky = "X"', "line 2: route one: sticky is of a split"),
         (
             ROUTE + 'variant = "a"\nshadow = { variant = "a" }',
@@ -65,13 +77,13 @@ down_s = 1.5
         ),
         (
             ROUTE + 'split = { a = 1, b = 1 }\ncanary = { variant = "a", max_disagreement = 0 }',
-            "line 2: canary.max_disagreement: Expected `float` > 0.0",
+            "line 6: canary.max_disagreement: Expected `float` > 0.0",
         ),
-        (ROUTE + "wieght = 3", "line 2: Object contains unknown field `wieght`"),
-        (ROUTE + "policy = { prefer = 'good' }", "line 2: policy.prefer: Invalid enum value"),
+        (ROUTE + "wieght = 3", "line 5: Object contains unknown field `wieght`"),
+        (ROUTE + "policy = { prefer = 'good' }", "line 5: policy.prefer: Invalid enum value"),
         ("\n\n[[route]]\nname = 'x'\n", "line 3: Object missing required field `task`"),
-        ("[ladder]\nup_s = 2", "ladder: up_s 2 must be below down_s 0.5"),
-        ("[lader]\nup_s = 2", "Object contains unknown field `lader`"),
+        ("[ladder]\nup_s = 2", "line 1: ladder: up_s 2 must be below down_s 0.5"),
+        ("\n[lader]\nup_s = 2", "line 2: Object contains unknown field `lader`"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_line(text: str, wrong: str) -> None:
@@ -110,9 +122,27 @@ def test_two_routes_of_one_name_are_refused() -> None:
         ('variant = "ner-big"', "there is no variant ner-big; of ner there are ner-base, ner-tiny"),
         ("split = { ner-base = 1, news-tiny = 1 }", "news-tiny serves classification, not ner"),
         ('policy = {}\nshadow = { variant = "x" }', "there is no variant x"),
+        ('policy = { language = "qqq" }', "no variant of ner is for qqq; known are hau"),
+        (
+            'variant = "ner-tiny"\n# key = "a"\nkey = "ghost"',
+            "there is no key ghost; known are desk",
+        ),
     ],
 )
-def test_a_variant_that_is_not_there_is_refused_with_its_line(rest: str, wrong: str) -> None:
+def test_what_is_not_there_is_refused_with_its_line(rest: str, wrong: str, known: Known) -> None:
     text = ROUTE + rest
-    with pytest.raises(BadRoutes, match=f"^line 2: route one: {wrong}"):
-        check(read(text), text, KNOWN)
+    line = len(text.splitlines())
+    with pytest.raises(BadRoutes, match=f"^line {line}: route one: {wrong}"):
+        check(read(text), text, known)
+
+
+def test_a_key_is_refused_where_none_is_asked_for(known: Known) -> None:
+    text = ROUTE + 'variant = "ner-tiny"\nkey = "desk"'
+    check(read(text), text, known)
+    with pytest.raises(BadRoutes, match="there is no key desk; this server asks for none"):
+        check(read(text), text, Known(variants=known.variants, keys=()))
+
+
+def test_a_variant_whose_manifest_cannot_be_read_may_be_named(known: Known) -> None:
+    text = ROUTE + "split = { ner-tiny = 1, spoilt = 1 }"
+    check(read(text), text, known)

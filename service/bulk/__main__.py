@@ -165,7 +165,7 @@ def _told(total: Total, place: Place) -> int:
 
 def _variant(root: Path, name: str) -> Variant:
     """Raises `Refused` where the catalog has none of that name."""
-    known = catalog.manifests(root)
+    known = {n: each for n, each in catalog.manifests(root).items() if each is not None}
     if name not in known:
         raise Refused(f"there is no variant {name} in {root}: known are {', '.join(known)}")
     return known[name]
