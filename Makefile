@@ -80,8 +80,11 @@ overload: .venv/.loadtest ## three times what a running server can do, for a min
 rehearse: .venv/.serve .venv/.loadtest ## add, replace and remove servers behind haproxy under load
 	$(BIN)/python -m loadtest rehearse $(ARGS)
 
-soak: .venv/.loadtest ## 70 % of what a running server can do, for half an hour
+# Of a server with KADOGO_WORKERS=2: the last of them kills one.
+soak: .venv/.loadtest ## long tests: half an hour at 70 % of a running server, overload, a worker killed
 	$(BIN)/python -m loadtest soak --host http://$(HOST):$(PORT) $(ARGS)
+	$(BIN)/python -m loadtest overload --host http://$(HOST):$(PORT)
+	$(BIN)/python -m loadtest killed --host http://$(HOST):$(PORT)
 
 PEERS := $(patsubst loadtest/peers/%/requirements.txt,%,$(wildcard loadtest/peers/*/requirements.txt))
 ENVIRONMENTS = $(foreach name,$(or $(NAMES),$(PEERS)),.venv-peers/$(name)/.made)

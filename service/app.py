@@ -274,14 +274,14 @@ class Kadogo:
         return lanes.unready is None
 
     @bentoml.api(input_spec=NativeAsk, output_spec=NativeReply)
-    async def ner(self, **ask: Any) -> Any:
+    async def ner(self, ctx: bentoml.Context, **ask: Any) -> Any:
         """People, places, organisations and dates in texts."""
-        return await native.reply(answers, Task.NER, ask)
+        return await native.reply(answers, Task.NER, ask, ctx)
 
     @bentoml.api(input_spec=NativeAsk, output_spec=NativeReply)
-    async def classify(self, **ask: Any) -> Any:
+    async def classify(self, ctx: bentoml.Context, **ask: Any) -> Any:
         """The topic of texts."""
-        return await native.reply(answers, Task.CLASSIFICATION, ask)
+        return await native.reply(answers, Task.CLASSIFICATION, ask, ctx)
 
 
 made: Any = Kadogo  # by now a BentoML service, not the class above

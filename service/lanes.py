@@ -557,6 +557,7 @@ def _show(served: Served, name: str, *, here: bool) -> None:
         runtime=variant.runtime if variant else "",
         digest=variant.digest if variant else "",
         state=served.state_of(name),
+        reason=served.quarantined.get(name, ""),
         here=here,
     )
     if here and variant and variant.parent and variant.evidence:

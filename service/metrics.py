@@ -112,8 +112,8 @@ LAST = Gauge(
 READ = Counter("kadogo_tokens_total", "Tokens run, without padding.", ["variant"])
 INFO = Gauge(
     "kadogo_variant_info",
-    "One for each variant in the catalog: what it is and whether it serves.",
-    ["variant", "task", "runtime", "digest", "state"],
+    "One for each variant in the catalog: what it is, whether it serves, and if not, why not.",
+    ["variant", "task", "runtime", "digest", "state", "reason"],
     multiprocess_mode="livemax",
 )
 PROMISED = Gauge(
@@ -196,10 +196,17 @@ def degraded(*, variant: str, reason: str) -> None:
 
 
 def shown(
-    *, variant: str, task: str, runtime: str, digest: str, state: str, here: bool = True
+    *,
+    variant: str,
+    task: str,
+    runtime: str,
+    digest: str,
+    state: str,
+    reason: str = "",
+    here: bool = True,
 ) -> None:
     """`variant` is in the catalog in this state, or no longer; what we cannot know is empty."""
-    INFO.labels(variant, task, runtime, digest, state).set(int(here))
+    INFO.labels(variant, task, runtime, digest, state, reason).set(int(here))
 
 
 def promised(*, variant: str, baseline: str, disagreement: float) -> None:

@@ -10,14 +10,17 @@ import asyncio
 import logging
 from typing import Any
 
+import bentoml
 import msgspec
 from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
 from models.spec import Task
-from service import edge, problems, seen
+from service import edge, metrics, problems
 from service.api import Answers
+from service.batch import CallerLeft
+from service.bodies import JSON
 from service.schemas import convert_ask
 
 
@@ -59,19 +62,38 @@ class NativeReply(BaseModel):
     timing_ms: dict[str, float]
 
 
-async def reply(answers: Answers, task: Task, ask: dict[str, Any]) -> NativeReply | Response:
-    """The reply to `ask`, the fields of a `NativeAsk`; a problem where there is none."""
-    at_hand = seen.SEEN.get()
-    request_id = at_hand.request_id.encode() if at_hand else problems.request_id_of(())
-    caller = edge.Caller(request_id, timeout_s=answers.deadline_s)
+async def reply(
+    answers: Answers, task: Task, ask: dict[str, Any], context: bentoml.Context
+) -> NativeReply | Response:
+    """
+    The reply to `ask`, the fields of a `NativeAsk`; a problem where there is none.
+
+    context  BentoML's: the request's headers are heeded, the answer's are set
+    """
+    request, response = context.request, context.response
+    headers = request.scope["headers"]
+    request_id = problems.request_id_of(headers)
+    caller = edge.Caller(request_id, request.receive, headers, timeout_s=answers.deadline_s)
     replies: list[NativeReply] = []
 
     async def answered() -> problems.Outcome:
-        async with asyncio.timeout(answers.deadline_s):
+        caller.read()
+        async with asyncio.timeout(caller.timeout_s):
             found = await answers.reply(task, convert_ask(ask, task), caller)
         replies.append(NativeReply(**msgspec.to_builtins(found)))
-        return problems.Outcome(200, b"", [])
+        return problems.Outcome(200, b"", edge.answer_headers(found, JSON, caller.again))
 
-    outcome = await edge.settled(answered(), caller)
-    edge.requested(task, caller, outcome.status)
-    return replies[0] if replies else problems.as_response(outcome, caller.request_id)
+    status = edge.CALLER_LEFT
+    try:
+        outcome = await edge.settled(answered(), caller)
+        status = outcome.status
+    except CallerLeft:
+        metrics.rejected("caller_left")
+        outcome = problems.Outcome(status, b"", [])
+    finally:
+        edge.requested(task, caller, status)
+    # BentoML puts these over whatever answer it is given.
+    response.status_code = status
+    for name, value in (*outcome.headers, (b"x-request-id", request_id)):
+        response.headers[name.decode()] = value.decode()
+    return replies[0] if replies else problems.as_response(outcome, request_id)

@@ -10,16 +10,19 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
 from models.spec import Golden, Options, Task
+from service import native
 from service.api import Answers, build
 from service.cost import Line
 from service.lanes import Lanes
@@ -519,11 +522,12 @@ def test_wrong_routes_are_told_with_their_line_and_nothing_serves(
     catalog: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "routes.toml"
-    file.write_text(ROUTES.replace("ner-base", "ner-gone"))
+    file.write_text(ROUTES + "wieght = 1\n")
     settings = Settings(catalog=catalog, routes=file)
     with TestClient(app_of(Lanes(settings), settings)) as client:
         told = client.get("/readyz").json()["detail"]
-        assert told.startswith("line 2: route trial: there is no variant ner-gone; of ner there")
+        line = len(file.read_text().splitlines())
+        assert told == f"line {line}: Object contains unknown field `wieght`"
 
 
 # --- load ------------------------------------------------------------------------------------
@@ -698,6 +702,40 @@ def test_the_work_of_a_caller_who_hangs_up_is_dropped(catalog: Path) -> None:
                 leaves.set()
                 await leaving
                 assert sent == []
+            assert (await first).status_code == 200
+
+    before = dropped(), left()
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert (dropped(), left()) == (before[0] + 1, before[1] + 1)
+
+
+def test_the_work_of_a_caller_of_bentomls_paths_who_hangs_up_is_dropped(catalog: Path) -> None:
+    settings = Settings(catalog=catalog, threads=1)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            async with held(lanes):
+                first = asyncio.ensure_future(client.post("/v1/ner", json={"inputs": "Kano"}))
+                await asyncio.sleep(0.05)
+                leaves = asyncio.Event()
+
+                async def receive() -> Message:
+                    await leaves.wait()
+                    return {"type": "http.disconnect"}
+
+                context: Any = SimpleNamespace(  # as BentoML's: its own needs its whole app
+                    request=Request({"type": "http", "headers": []}, receive),
+                    response=SimpleNamespace(status_code=200, headers={}),
+                )
+                ask = {"inputs": "Abuja", "variant": "ner-int8"}
+                leaving = asyncio.ensure_future(
+                    native.reply(Answers(lanes, settings), Task.NER, ask, context)
+                )
+                await until_waiting(lanes, 1)
+                leaves.set()
+                await leaving
+                assert context.response.status_code == 499
             assert (await first).status_code == 200
 
     before = dropped(), left()

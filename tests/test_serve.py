@@ -153,6 +153,19 @@ def test_bentomls_own_client_is_answered(server: Server) -> None:
             client.ner(inputs=SENTENCE, variant="ner-large")
 
 
+def test_bentomls_own_paths_heed_the_headers_too(server: Server) -> None:
+    def asked(**headers: str) -> httpx.Response:
+        return httpx.post(f"{server.url}/ner", json={"inputs": SENTENCE}, headers=headers)
+
+    told = asked(**{"X-Request-ID": "amina-1", "X-Priority": "batch"})
+    assert told.status_code == 200 and told.headers["x-request-id"] == "amina-1"
+    assert told.headers["x-variant"] == told.json()["variant"]
+    assert "model;dur=" in told.headers["server-timing"]
+    refused = asked(**{"X-Priority": "first"})
+    assert refused.status_code == 422 and refused.json()["title"] == "Invalid request"
+    assert asked(**{"X-Request-Timeout-Ms": "soon"}).status_code == 422
+
+
 def test_the_metrics_of_two_workers_add_up(server: Server) -> None:
     def asked(_: int) -> int:
         with httpx.Client() as client:  # a connection of its own, so either worker may take it
@@ -354,5 +367,5 @@ def test_wrong_routes_end_the_start_with_their_line(tmp_path: Path) -> None:
         tmp_path,
         "KADOGO_ROUTES",
         str(routes),
-        f"{routes}: line 2: route one: there is no variant ner-gone; of ner there are ner-base",
+        f"{routes}: line 5: route one: there is no variant ner-gone; of ner there are ner-base",
     )
