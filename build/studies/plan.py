@@ -155,13 +155,13 @@ PRUNING = Study(
     apart="pruned",
     rows=(
         *(_pruned(each, "after, at once") for each in SPARSITIES),
-        *(_pruned(each, "after, gradually") for each in (0.7, 0.9, 0.95)),
+        *(_pruned(each, "after, gradually") for each in (0.7, 0.9)),
         Row(
             name="pruned-before-0",
             at={"sparsity": 0, "pruned": "before"},
             steps=(*ENCODER, SHORT, Calibrate(), EXPORT),
         ),
-        *(_pruned(each, "before") for each in (0.5, 0.7, 0.9)),
+        *(_pruned(each, "before") for each in (0.5, 0.9)),
     ),
 )
 
