@@ -32,6 +32,20 @@ variant = "ner-tiny"
 """
 
 
+CANARY = """
+[[route]]
+name = "trial"
+task = "ner"
+split = { ner-base = 1, ner-tiny = 1 }
+canary = { variant = "ner-tiny", max_disagreement = 0.2, max_slowdown = 1000 }
+"""
+LADDER = """
+[ladder]
+down_s = 0.002
+up_s = 0.001
+"""
+
+
 class Operated:
     """A server, its catalog and how its operator asks."""
 
@@ -79,7 +93,8 @@ def operated(tmp_path: Path) -> Iterator[Operated]:
     catalog, state, home = (tmp_path / name for name in ("zoo", "state", "home"))
     for folder in (state, home):
         folder.mkdir()
-    write_variant(catalog, "ner-base", Task.NER, words={**NER_WORDS, "Dodoma": "B-LOC"})
+    words = {**NER_WORDS, "Dodoma": "B-LOC"}
+    write_variant(catalog, "ner-base", Task.NER, words=words, evidence=judged(0.9))
     write_variant(catalog, "ner-tiny", Task.NER, parent="ner-base", evidence=judged(0.7, -0.2))
     made = {
         "operator": keys.new("operator", [Scope.ADMIN], None),
@@ -153,7 +168,7 @@ def replace(catalog: Path, name: str, scratch: Path) -> None:
 def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated) -> None:
     wrong = operated.ask("PUT", "/v1/routes", content=ROUTES.replace("tiny", "huge").encode())
     assert wrong.status_code == 422
-    told = "line 2: route all: there is no variant ner-huge; of ner there are ner-base, ner-tiny"
+    told = "line 5: route all: there is no variant ner-huge; of ner there are ner-base, ner-tiny"
     assert wrong.json()["detail"] == told
     assert operated.ask("PUT", "/v1/routes", content=b"\xff").status_code == 400
     assert operated.ask("PUT", "/v1/routes", content=b"#" * (2 << 20)).status_code == 413
@@ -254,6 +269,30 @@ def test_a_worker_that_starts_later_reads_what_was_changed_first(operated: Opera
     assert operated.changed("PUT", "/v1/routes", content=ROUTES.encode()) == 1
     killed = next(iter(operated.both()))
     os.kill(killed, signal.SIGKILL)
+    found = without(operated, killed)
+    assert {each["generation"] for each in found.values()} == {1}
+    assert operated.answering() == {"ner-tiny"}
+    # And the next change is done when both of the living have taken it over.
+    assert operated.changed("POST", "/v1/generations/0/restore") == 2
+    assert operated.answering() == {"ner-base"}
+
+
+def test_a_worker_that_starts_later_does_without_what_was_spoilt_since(operated: Operated) -> None:
+    assert operated.changed("PUT", "/v1/routes", content=ROUTES.encode()) == 1
+    (operated.catalog / "ner-tiny" / "variant.json").write_bytes(b"")
+    killed = next(iter(operated.both()))
+    os.kill(killed, signal.SIGKILL)
+    found = without(operated, killed)
+    assert sorted(each["variants"]["ner-tiny"]["state"] for each in found.values()) == [
+        "quarantined",
+        "ready",
+    ]
+    assert operated.answering() == {"ner-tiny", "ner-base"}
+    assert {httpx.get(f"{operated.server.url}/readyz").status_code for _ in range(30)} == {200}
+
+
+def without(operated: Operated, killed: int) -> dict[int, Any]:
+    """The status of both workers once another one stands in for that one."""
     for _ in range(300):
         time.sleep(0.1)
         try:
@@ -261,12 +300,39 @@ def test_a_worker_that_starts_later_reads_what_was_changed_first(operated: Opera
         except (httpx.TransportError, AssertionError):
             continue
         if killed not in found:
+            return found
+    raise AssertionError("none came in its place")
+
+
+def test_a_canary_is_judged_by_both_workers_and_answers_everybody(operated: Operated) -> None:
+    assert operated.changed("PUT", "/v1/routes", content=CANARY.encode()) == 1
+    for _ in range(100):
+        operated.answering()
+        [newest, *_] = operated.ask("GET", "/v1/generations").json()["generations"]
+        if newest["number"] == 2:
             break
-    assert {each["generation"] for each in found.values()} == {1}
+    assert newest["who"] == "canary" and newest["what"].startswith("promote ner-tiny on route tri")
     assert operated.answering() == {"ner-tiny"}
-    # And the next change is done when both of the living have taken it over.
-    assert operated.changed("POST", "/v1/generations/0/restore") == 2
-    assert operated.answering() == {"ner-base"}
+    assert {each["generation"] for each in operated.both().values()} == {2}
+
+
+def test_under_pressure_both_workers_go_down_the_ladder(operated: Operated) -> None:
+    assert operated.changed("PUT", "/v1/routes", content=LADDER.encode()) == 1
+
+    def asked(policy: dict[str, Any]) -> tuple[str, str]:
+        ask = {"inputs": [SENTENCE * 30] * 32, "policy": {"prefer": "best", **policy}}
+        reply = operated.ask("POST", "/v1/ner", key="newsroom", json=ask)
+        assert reply.status_code == 200, reply.text
+        return reply.json()["variant"], reply.json()["reason"]
+
+    with ThreadPoolExecutor(8) as callers:
+        some = set(callers.map(asked, [{}] * 80))
+        never = set(callers.map(asked, [{"degrade": "never"}] * 40))
+    assert {variant for variant, _ in some} == {"ner-base", "ner-tiny"}
+    assert all("s of work waits" in reason for variant, reason in some if variant == "ner-tiny")
+    assert {variant for variant, _ in never} == {"ner-base"}
+    degraded = {"variant": "ner-base", "reason": "pressure"}
+    assert operated.server.metric("kadogo_degraded_total", **degraded) > 0
 
 
 def test_without_keys_a_server_cannot_be_changed(tmp_path: Path) -> None:
