@@ -259,10 +259,6 @@ ATTENTION = Study(
 # --- transfer ---------------------------------------------------------------------------------
 
 
-def _all_but(language: str) -> tuple[str, ...]:
-    return tuple(each for each in NER_LANGUAGES if each != language)
-
-
 # Swahili has relatives among the nine: kin is Bantu too, ibo, wol and yor are Niger-Congo. Hausa
 # has none but Amharic, in another script. How far does each carry, alone and together? And left
 # out itself, is Swahili better served by its relatives alone or by all there is?
@@ -272,8 +268,7 @@ TAUGHT: dict[str, tuple[str, ...]] = {
     "swa": ("swa",),
     "hau + swa": ("hau", "swa"),
     "ibo + kin + wol + yor": ("ibo", "kin", "wol", "yor"),
-    "all but swa": _all_but("swa"),
-    "all but hau": _all_but("hau"),
+    "all but swa": tuple(each for each in NER_LANGUAGES if each != "swa"),
 }
 
 
