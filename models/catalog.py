@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -49,11 +50,17 @@ class Catalog:
 
 
 def load(
-    root: Path, options: SessionOptions | None = None, *, without: Collection[str] = ()
+    root: Path,
+    options: SessionOptions | None = None,
+    *,
+    without: Collection[str] = (),
+    threads: int = 1,
 ) -> Catalog:
     """
     Open every variant under `root`; a bad one is quarantined with its reason, the others serve.
-    Of those named in `without` the manifest is read and no more.
+
+    without  names of those whose manifest is read and no more
+    threads  that open one each at a time: hashes, sessions and golden answers run beside each other
 
     Raises `BadSetting` where there is no such folder, no variant in it, or a setting asks for
     what this host does not have.
@@ -67,7 +74,8 @@ def load(
             "build one, or set KADOGO_CATALOG to a folder that has some"
         )
     catalog = Catalog()
-    for folder in folders:
+
+    def attempt(folder: Path) -> None:
         try:
             catalog.manifests[folder.name] = read(folder)
             if folder.name not in without:
@@ -78,7 +86,14 @@ def load(
             catalog.quarantined[folder.name] = str(error)
         except Exception as error:  # unforeseen, and still only this variant's affair
             catalog.quarantined[folder.name] = f"it cannot be opened: {error!r}"
-    return catalog
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(attempt, folders))  # raises what one of them raised
+    return Catalog(
+        variants=dict(sorted(catalog.variants.items())),
+        quarantined=dict(sorted(catalog.quarantined.items())),
+        manifests=dict(sorted(catalog.manifests.items())),
+    )
 
 
 def manifests(root: Path) -> dict[str, Variant | None]:

@@ -288,7 +288,11 @@ class Lanes:
         content = generation.content
         options = self._session_options()
         found = await asyncio.to_thread(
-            catalog.load, self._settings.catalog, options, without=content.unloaded
+            catalog.load,
+            self._settings.catalog,
+            options,
+            without=content.unloaded,
+            threads=self.pool.threads,
         )
         lanes = {name: self._lane(pipeline) for name, pipeline in found.variants.items()}
         for name, load in content.loads.items():
