@@ -29,7 +29,7 @@ from build.figures import Figure, Target, interleave, ratios, table
 from models import catalog
 from models.spec import Task
 from service.schemas import NerReply, Timing
-from tests.tiny import write_variant
+from tests.tiny import judged, write_variant
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -274,6 +274,31 @@ def test_a_quick_run_measures_what_watching_costs(tmp_path):
         "CPU, traces of all / unwatched",
     ]
     assert all(f["median"] > 0 for f in figures)
+
+
+def test_a_quick_run_measures_what_a_decision_costs(tmp_path):
+    catalog, reports = tmp_path / "catalog", tmp_path / "reports"
+    write_variant(catalog, "ner-base", Task.NER, evidence=judged(0.9))
+    write_variant(catalog, "ner-tiny", Task.NER, parent="ner-base", evidence=judged(0.6, -0.3))
+    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", catalog]
+    command += ["--only", "routing", "--out", reports]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((reports / "bench.json").read_text())["figures"]
+    assert {figure["variant"] for figure in figures} == {"ner-base"}
+    assert {figure["what"]: figure["target"] for figure in figures} == {
+        "a request, named": None,
+        "policy adds": "<= 50",
+        "policy of a time adds": "<= 50",
+    }
+
+
+def test_without_evidence_no_decision_is_measured(tmp_path):
+    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER, parent="ner-base")
+    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
+    command += ["--only", "routing", "--out", tmp_path / "reports"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and "routing: left out" in done.stderr
 
 
 def test_no_catalog_is_one_line(tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from build import bench
-from build.bench import overhead, speed, start, throughput, watched
+from build.bench import overhead, routing, speed, start, throughput, watched
 from build.bench.plan import Plan
 from build.bench.report import facts, say, stolen_share, tell
 from build.errors import BuildError
@@ -31,10 +31,11 @@ SECTIONS: dict[str, Callable[[Plan], list[Figure]]] = {
     "throughput": throughput.measure,
     "speed": speed.measure,
     "overhead": overhead.measure,
+    "routing": routing.measure,
     "watched": watched.measure,
 }
 # Without what only some operators want to know, and for which more must be installed.
-USUAL = "start,throughput,speed,overhead"
+USUAL = "start,throughput,speed,overhead,routing"
 
 
 def main(argv: Sequence[str]) -> int:
