@@ -402,6 +402,8 @@ class Lanes:
         for name, lane in now.lanes.items():
             if served.lanes.get(name) is not lane:
                 self._beside(_retire(lane))
+        if opened:
+            _give_back()
 
     async def _opened(self, name: str, load: Load | None) -> Pipeline:
         """The variant as its folder is, or as it was prepared. Raises `BrokenVariant`."""
