@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
 from service import metrics
 from service.settings import ROOT
@@ -161,3 +162,40 @@ def test_what_a_rule_has_reckoned_is_read_from_there() -> None:
 
 def _samples(name: str) -> set[str]:
     return {name, *(f"{name}_{end}" for end in ("total", "count", "sum", "bucket"))}
+
+
+LABELED = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+LABELS = {sample: {*each._labelnames} for each in LABELED for sample in _samples(each._name)}
+# What Prometheus adds, and what a histogram's buckets have.
+ADDED = {"job", "instance", "le"}
+
+
+def not_labels(expression: str) -> set[str]:
+    """What an expression selects or sums by that no metric in it has; data would be missing."""
+    found = set()
+    for name, selected in re.findall(r"\b(kadogo_\w+)(?:\{([^}]*)\})?", expression):
+        found |= {*re.findall(r"(\w+)\s*[!=]~?", selected)} - LABELS[name] - ADDED
+    named = {*re.findall(r"\bkadogo_\w+", expression)}
+    if named and "kadogo:" not in expression:
+        has = set[str]().union(*(LABELS[name] for name in named)) | ADDED
+        for summed in re.findall(r"\bby \(([^)]*)\)", expression):
+            found |= {*summed.split(", ")} - has
+    return found
+
+
+def test_what_is_selected_and_summed_by_are_labels_there_are() -> None:
+    asked = [target["expr"] for panel in PANELS for target in panel["targets"]]
+    assert {e: not_labels(e) for e in (*asked, *RECORDED.values()) if not_labels(e)} == {}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [('state="quarantined"', 'stat="quarantined"'), ("(shadow, ", "(shade, ")]
+)
+def test_a_label_there_is_not_would_be_found(good: str, bad: str) -> None:
+    (expression,) = (
+        target["expr"]
+        for panel in PANELS
+        for target in panel["targets"]
+        if good in target["expr"] and "vector(0)" in target["expr"]
+    )
+    assert not_labels(expression.replace(good, bad))
