@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from models.spec import Task
 from service.settings import ROOT
+from tests.test_serve import serving
+from tests.tiny import write_variant
 
 FOLDER = ROOT / "deploy"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]
@@ -37,6 +41,21 @@ def test_a_script_says_what_to_install(tmp_path: Path, words: list[str], needed:
     )
     assert run.returncode == 1
     assert run.stderr.startswith(needed) and run.stderr.count("\n") == 1
+
+
+def test_every_surface_is_asked(tmp_path: Path) -> None:
+    zoo, home = tmp_path / "zoo", tmp_path / "home"
+    home.mkdir()
+    write_variant(zoo, "ner-base", Task.NER)
+    write_variant(zoo, "news-base", Task.CLASSIFICATION)
+    ours = runpy.run_path(str(FOLDER / "ask.py"))
+    with serving(zoo, home) as server:
+        asked = ours["ask_all"](ours["Server"](server.url, ""))
+    assert {name.split(",")[0].split(" of ")[0] for name in asked} >= {
+        "/", "/page", "/docs", "/openapi.json", "/metrics", "the probes",
+        "/v1/variants", "/v1/status", "/v1/ner", "/v1/classify", "/v1/compare", "/v1/generations",
+        "/models", "/ner", "/classify", "/v2", "/v2/models", "/v2/models/.../infer",
+    }  # fmt: skip
 
 
 def test_what_compose_mounts_is_there_or_made_by_a_step_and_in_no_commit() -> None:
