@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_every_surface_is_asked(tmp_path: Path) -> None:
         "/v1/variants", "/v1/status", "/v1/ner", "/v1/classify", "/v1/compare", "/v1/generations",
         "/models", "/ner", "/classify", "/v2", "/v2/models", "/v2/models/.../infer",
     }  # fmt: skip
+
+
+def test_a_bill_lacks_what_it_does_not_list_in_its_version() -> None:
+    unlisted = runpy.run_path(str(FOLDER / "bill.py"))["unlisted"]
+    pinned = (ROOT / "requirements" / "serve.txt").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", pinned, re.MULTILINE))
+    assert pins["simple-di"] and "bentoml" in pins
+    named = {**pins, "Simple_DI": pins["simple-di"]}
+    del named["simple-di"]
+    bill = {"components": [{"name": n, "version": v} for n, v in named.items()]}
+    assert unlisted(bill, pinned) == []
+    bill["components"] = [each for each in bill["components"] if each["name"] != "bentoml"]
+    bill["components"][0]["version"] = "0"
+    assert len(unlisted(bill, pinned)) == 2
 
 
 def test_what_compose_mounts_is_there_or_made_by_a_step_and_in_no_commit() -> None:
