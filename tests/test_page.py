@@ -635,6 +635,7 @@ def test_every_view_is_legible_and_has_names_for_everything(
 
 
 def test_the_keyboard_is_enough_and_is_seen(tab: Tab) -> None:
+    tab.page.wait_for_selector("#examples button")
     tab.page.keyboard.press("Tab")
     assert tab.page.evaluate("document.activeElement.className") == "skip"
     tab.page.keyboard.press("Enter")
