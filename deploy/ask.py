@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from typing import Any
@@ -91,12 +92,26 @@ def ask_all(server: Server) -> list[str]:
         hold("/models", isinstance(flat, list))
         tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}
         inferred = server.json(f"/v2/models/{ner[0]}/infer", {"inputs": [tensor]})
-        hold("/v2", bool(inferred["outputs"]))
+        hold("/v2/models/.../infer", bool(inferred["outputs"]))
+        hold("/v2/models", server.json(f"/v2/models/{ner[0]}")["name"] == ner[0])
         hold("/ner, BentoML's own", bool(server.json("/ner", {"inputs": TEXT})))
+    if len(ner) < len(names):
+        hold("/classify, BentoML's own", bool(server.json("/classify", {"inputs": NEWS})))
+    hold("/v2", server.json("/v2")["name"] == "kadogo")
     hold("/v1/status", "variants" in server.json("/v1/status"))
     hold("/openapi.json", "paths" in server.json("/openapi.json"))
+    status, page = server.ask("/", key=False)
+    hold("/", status == 200 and b"<html" in page.lower())
+    files = re.findall(r'(?:href|src)="(page/[^"]+)"', page.decode())
+    hold(
+        "/page", bool(files) and all(server.ask(f"/{each}", key=False)[0] == 200 for each in files)
+    )
     status, page = server.ask("/docs/")
     hold("/docs", status == 200 and b"<html" in page.lower())
+    probes = ("/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+    hold("the probes", all(server.ask(each, key=False)[0] == 200 for each in probes))
+    # Without the scope admin nobody is told of changes.
+    hold("/v1/generations", server.ask("/v1/generations")[0] in (200, 403))
     metrics = server.ask("/metrics", key=False)[1].decode()
     hold("/metrics", all(f'variant="{name}"' in metrics for name in names))
     if server.ask("/v1/status", key=False)[0] != 200:

@@ -3,6 +3,8 @@
 # and cores, keys asked for. Every surface is asked, a worker killed, the rest stopped.
 #   try.sh IMAGE     PORT (3000) of 127.0.0.1; FOLDER for keys (a new one)
 set -euo pipefail
+need() { command -v "$1" > /dev/null || { echo "$1 is needed: $2" >&2; exit 1; }; }
+need podman "apt-get install podman catatonit, or what your system calls them"
 cd "$(dirname "$0")/.."
 image=${1:?which image}
 port=${PORT:-3000}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
 import lzma
@@ -32,8 +33,9 @@ pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("ray", reason="needs requirements/bulk.txt")
 
 from service.bulk import files  # noqa: E402
+from service.bulk.__main__ import _Progress as Progress  # noqa: E402
 from service.bulk.__main__ import main  # noqa: E402
-from service.bulk.parts import Ask, Failed, Kind, Plan, Refused, Total, parts  # noqa: E402
+from service.bulk.parts import Ask, Done, Failed, Kind, Plan, Refused, Total, parts  # noqa: E402
 from service.bulk.work import Job, Place, Worker, begun, ended, left  # noqa: E402
 
 WINDOWS = Windows(tokens=16, overlap=4)
@@ -304,6 +306,26 @@ def test_a_folder_is_read_whole_and_parts_lie_in_a_folder(zoo: Path, tmp_path: P
     assert tagged(zoo, out, tmp_path / "in", **ask) == came
 
 
+@pytest.mark.parametrize("out", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.parquet"])
+def test_an_empty_corpus_is_an_empty_file(zoo: Path, tmp_path: Path, name: str, out: str) -> None:
+    if name == "in.parquet":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / name)
+    else:
+        (tmp_path / name).touch()
+    kind = Kind(out.removeprefix("out."))
+    for _ in range(2):  # and so it is done
+        came = tagged(zoo, tmp_path / out, tmp_path / name, kind=kind)
+        assert (came.rows, came.tagged, came.set_aside) == (0, 0, 0)
+    if kind is Kind.JSONL:
+        assert (tmp_path / out).read_bytes() == b""
+    else:
+        written = pq.read_table(tmp_path / out)
+        assert written.num_rows == 0
+        assert {"entities", "tokens", "windows", "unknown"} <= set(written.column_names)
+        assert ("text" in written.column_names) is (name != "in.jsonl")  # which has no columns yet
+
+
 def test_an_object_store_takes_files_whole_or_not(zoo: Path) -> None:
     files.write("memory://bulk/in.jsonl", b'{"text": "Kano"}\n' * 40)
     out = Place(out="memory://bulk/out.jsonl", single=True)
@@ -410,6 +432,51 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert main(["tag", "--variant", "ner-int8", "--out", "out.jsonl", *words]) == 2
     told = capsys.readouterr().err
     assert line in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("out", ["/dev/null/out.jsonl", "/dev/null/out", "/proc/out.jsonl"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    zoo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    out: str,
+) -> None:
+    monkeypatch.setenv("KADOGO_CATALOG", str(zoo))
+    corpus = write_lines(tmp_path / "in.jsonl", [{"text": "Kano"}])
+    assert main(["tag", str(corpus), "--variant", "ner-int8", "--out", out]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(out.removesuffix(".jsonl")) and told.count("\n") == 1
+
+
+def test_a_full_disk_is_told_in_one_line(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("KADOGO_CATALOG", str(zoo))
+    monkeypatch.setattr(os, "fsync", full)
+    corpus = write_lines(tmp_path / "in.jsonl", [{"text": "Kano"}])
+    out = tmp_path / "out.jsonl"
+    assert main(["tag", str(corpus), "--variant", "ner-int8", "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert told == f"{out}: No space left on device\n"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_is_a_bar_where_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], live: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: live)
+    monkeypatch.setattr("service.bulk.__main__.EVERY", 0.0)
+    progress = Progress(rows=300, todo=200)
+    for part in range(2):
+        progress.add(Done(part=part, rows=100, tagged=100, aside={}, began=0.0, ended=1.0))
+    told = capsys.readouterr().err
+    assert ("[#############-------]  66 % 200 of 300 rows" in told) is live
+    assert ("[####################] 100 % 300 of 300 rows" in told) is live
+    assert "200 of 300 rows, " in told and told.count("\n") == (1 if live else 3)
 
 
 # Ray's workers give way to everything else on the machine, other tests too.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ from service.settings import ROOT, Settings
 FOLDER = ROOT / "deploy" / "kubernetes"
 LABEL = {"app.kubernetes.io/name": "kadogo"}
 # A rule for another program's configuration.
-NOT_OURS = {"prometheus-adapter.yaml"}
+NOT_OURS = {"prometheus-adapter.yaml", "volume.yaml"}
+VERSION = "1.34"
+# The Prometheus Operator's kinds have no schema in Kubernetes' own.
+CUSTOM = "monitoring.coreos.com/v1"
 
 
 def read(name: str) -> Any:
@@ -41,6 +47,79 @@ def found(value: Any, key: str) -> Iterator[Any]:
     elif isinstance(value, list):
         for each in value:
             yield from found(each, key)
+
+
+def rendered(overlay: str) -> list[dict[str, Any]]:
+    for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
+        if shutil.which(command[0]):
+            made = subprocess.run(
+                [*command, str(FOLDER / overlay)], capture_output=True, check=True
+            )
+            return list(yaml.safe_load_all(made.stdout))
+    pytest.skip("neither kubectl nor kustomize is installed")
+
+
+def refused(document: dict[str, Any]) -> str:
+    """Why a cluster would not take it; nothing where it would."""
+    schemas = pytest.importorskip("kubernetes_validate")
+    try:
+        schemas.validate(document, VERSION, strict=True)
+    except schemas.ValidationError as error:
+        return str(error.message)
+    return ""
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_an_overlay_is_as_the_schemas_of_a_cluster_ask(overlay: str) -> None:
+    documents = rendered(overlay)
+    assert {each["kind"] for each in documents} >= {"Deployment", "Service", "NetworkPolicy"}
+    ours = [each for each in documents if each["apiVersion"] != CUSTOM]
+    assert {each["metadata"]["name"]: refused(each) for each in ours if refused(each)} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("spec/replicaz", 2, "'replicaz' was unexpected"),
+        ("spec/replicas", "two", "'two' is not of type"),
+        ("spec/template/spec/containers/0/image", 7, "7 is not of type"),
+    ],
+    ids=["misspelt", "replicas", "image"],
+)
+def test_what_a_cluster_would_refuse_is_found(path: str, value: Any, told: str) -> None:
+    document = next(each for each in rendered("small") if each["kind"] == "Deployment")
+    *steps, last = path.split("/")
+    place = document
+    for step in steps:
+        place = place[int(step)] if step.isdigit() else place[step]  # type: ignore[index]
+    place[last] = value
+    assert told in refused(document)
+
+
+def test_the_catalogs_claim_finds_its_volume_and_no_class_makes_an_empty_one() -> None:
+    claim = read("production/catalog.yaml")
+    volume = read("production/volume.yaml")
+    assert refused(volume) == refused(claim) == ""
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    for each in (claim, volume):
+        assert each["spec"]["storageClassName"] == ""
+        assert each["spec"]["accessModes"] == ["ReadOnlyMany"]
+    (zoo,) = PATCH["volumes"]
+    assert zoo["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    asked = claim["spec"]["resources"]["requests"]["storage"]
+    assert volume["spec"]["capacity"]["storage"] == asked
+
+
+def test_the_rules_are_those_that_are_tested() -> None:
+    made = runpy.run_path(str(FOLDER / "rules.py"))["written"]()
+    file = FOLDER / "production" / "rules.yaml"
+    assert made == file.read_text(encoding="utf-8"), "run python deploy/kubernetes/rules.py"
+    for document, name in zip(yaml.safe_load_all(made), ("rules", "alerts"), strict=True):
+        tested = (ROOT / "deploy" / "prometheus" / f"{name}.yml").read_text(encoding="utf-8")
+        assert document["spec"] == yaml.safe_load(tested)
+        assert (document["kind"], document["apiVersion"]) == ("PrometheusRule", CUSTOM)
+    # The job that the alerts name is the Service's name, as a ServiceMonitor has it.
+    assert f'job="{read("base/service.yaml")["metadata"]["name"]}"' in made
 
 
 @pytest.mark.parametrize("overlay", ["base", "production"])

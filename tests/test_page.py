@@ -295,6 +295,21 @@ def test_variants_are_shown_side_by_side_and_their_disagreements_numbered(tab: T
     assert base[-1] == "the baseline" and tiny[-1] == "−0.100 [−0.105,\u00a0−0.095]"
 
 
+@pytest.mark.parametrize("width", [1200, 1600])
+def test_side_by_side_is_beside_and_variants_compared_are_a_table(
+    browser: Any, server: Server, width: int
+) -> None:
+    tab = Tab(browser, server.url, viewport={"width": width, "height": 900})
+    tab.page.check("text=I choose, and compare")
+    tab.ask("Sani Bello ya je Kano ranar Litinin.")
+    one, other = (each.bounding_box() for each in tab.page.locator(".side").all())
+    assert one["y"] == other["y"] and other["x"] >= one["x"] + one["width"]
+    compared = tab.page.get_by_role("group", name="The variants compared", exact=True)
+    assert compared.locator("table").evaluate("each => getComputedStyle(each).display") == "table"
+    assert compared.evaluate("each => each.scrollWidth <= each.clientWidth")
+    tab.close()
+
+
 def test_topics_are_compared_too(tab: Tab) -> None:
     tab.page.check("text=Topic")
     tab.page.check("text=I choose, and compare")
@@ -343,6 +358,19 @@ def test_a_policy_that_nothing_satisfies_says_what_comes_near(tab: Tab) -> None:
     assert "below 0.9" in near[0][1]
 
 
+@pytest.mark.parametrize("name", ["max_latency_ms", "max_f1_drop"])
+def test_a_limit_of_nothing_is_not_sent(tab: Tab, name: str) -> None:
+    tab.page.wait_for_selector("#variants input", state="attached")
+    tab.page.fill("#text", "Kano")
+    tab.page.fill(f"[name={name}]", "0")
+    tab.page.press("#text", "Control+Enter")
+    assert tab.page.evaluate("document.activeElement.name") == name  # the browser says why
+    assert not any("/v1/ner" in url for url in tab.asked)
+    tab.page.fill(f"[name={name}]", "0.5")
+    tab.ask()
+    assert tab.page.locator("#answer h3").count() >= 1
+
+
 def test_what_is_refused_is_told_in_words(tab: Tab) -> None:
     tab.ask("  ")
     assert "Write or paste a text" in tab.page.inner_text("#answer")
@@ -362,6 +390,7 @@ def test_what_is_refused_is_told_in_words(tab: Tab) -> None:
         (429, {"title": "Overloaded", "detail": "full", "retry_after_ms": 2500}, "in 2.5 s"),
         (503, {"title": "Not ready", "detail": "loading", "retry_after_ms": 1000}, "in 1.0 s"),
         (403, {"title": "Forbidden", "detail": "the key may not"}, "for a key that may"),
+        (422, {"title": "Invalid", "detail": "a text has"}, "Change what it names, and ask again."),
         (502, None, "a proxy before it?"),
     ],
 )
@@ -606,6 +635,7 @@ def test_every_view_is_legible_and_has_names_for_everything(
 
 
 def test_the_keyboard_is_enough_and_is_seen(tab: Tab) -> None:
+    tab.page.wait_for_selector("#examples button")
     tab.page.keyboard.press("Tab")
     assert tab.page.evaluate("document.activeElement.className") == "skip"
     tab.page.keyboard.press("Enter")

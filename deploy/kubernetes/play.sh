@@ -4,8 +4,13 @@
 # a NetworkPolicy and an autoscaler are nobody's here.
 # Needs kubectl (or kustomize), podman and the image kadogo:slim; port 3000 of 127.0.0.1.
 set -euo pipefail
+need() { command -v "$1" > /dev/null || { echo "$1 is needed: $2" >&2; exit 1; }; }
+need podman "apt-get install podman, or what your system calls it"
+command -v kustomize > /dev/null || need kubectl "https://kubernetes.io/docs/tasks/tools, or kustomize in its place"
 cd "$(dirname "$0")/../.."
-if (exec 3<> /dev/tcp/127.0.0.1/3000) 2> /dev/null; then echo "port 3000 is taken" >&2; exit 1; fi
+if (exec 3<> /dev/tcp/127.0.0.1/3000) 2> /dev/null; then
+  echo "port 3000, which the manifest names, is taken: stop who listens (ss -ltnp 'sport = 3000')" >&2; exit 1
+fi
 if podman pod exists kadogo-pod-0; then echo "there is a pod of that name already" >&2; exit 1; fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -34,6 +34,8 @@ INSTALL = "pip install -r requirements/bulk.txt"
 HERE = ("127.", "local")
 # Seconds between two lines of progress where nobody sits before them.
 EVERY = 10.0
+# Characters of the bar.
+CELLS = 20
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
         return _tag(asked)
     except KadogoError as error:
         print(error, file=sys.stderr)
+        return FAILED
+    except OSError as error:  # a place that cannot be written, a disk that is full
+        print(f"{error.filename or asked.out}: {error.strerror or error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here", file=sys.stderr)
@@ -112,7 +117,7 @@ def _followed(came: Iterator[Done | Failed], plan: Plan, todo: Sequence[Part]) -
 
 
 class _Progress:
-    """Rows done, rows a second and how long it will take, on stderr."""
+    """Rows done, rows a second and how long it will take, on stderr; on a terminal as a bar."""
 
     def __init__(self, rows: int, todo: int) -> None:
         self._rows, self._before, self._done = rows, rows - todo, 0
@@ -130,13 +135,11 @@ class _Progress:
         if self._live or now - self._told >= EVERY:
             self._told = now
             rate = self._done / max(1e-6, now - self._began)
-            left = (self._rows - self._before - self._done) / rate
-            line = (
-                f"{self._before + self._done:,} of {self._rows:,} rows, "
-                f"{rate:,.0f} texts/s, {_clock(left)} left"
-            )
+            so_far = self._before + self._done
+            left = (self._rows - so_far) / rate
+            line = f"{so_far:,} of {self._rows:,} rows, {rate:,.0f} texts/s, {_clock(left)} left"
             print(
-                f"\r{line}\x1b[K" if self._live else line,
+                f"\r{_bar(so_far, self._rows)} {line}\x1b[K" if self._live else line,
                 end="" if self._live else "\n",
                 file=sys.stderr,
                 flush=True,
@@ -145,6 +148,12 @@ class _Progress:
     def end(self) -> None:
         if self._live:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _bar(done: int, of: int) -> str:
+    """1 of 3  ->  [#####---------------]  33 %"""
+    full = CELLS * done // of
+    return f"[{'#' * full}{'-' * (CELLS - full)}] {100 * done // of:3} %"
 
 
 def _clock(seconds: float) -> str:

@@ -399,6 +399,12 @@ def write_rows(
         file.write(encoder.encode(body[index] | answer) + b"\n")
 
 
+def write_nothing(file: IO[bytes], plan: Plan) -> None:
+    """What an empty corpus comes to: a file without rows, of Parquet with the columns."""
+    schema = _schema(plan)
+    write_rows(file, [] if schema is None else schema.empty_table(), [], [], plan)
+
+
 def write_rejected(
     file: IO[bytes], part: Part, faults: Iterable[tuple[int, object, Fault]], plan: Plan
 ) -> None:

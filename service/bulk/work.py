@@ -26,6 +26,7 @@ from service.bulk.formats import (
     join_parquet,
     planned,
     reader,
+    write_nothing,
     write_rejected,
     write_rows,
 )
@@ -158,9 +159,11 @@ def ended(place: Place, plan: Plan) -> Total:
         )
     came = total(plan, [receipt(place, each.index) for each in pieces])
     join = join_parquet if plan.ask.kind is Kind.PARQUET else join_lines
-    if place.single and pieces:
+    if place.single:
         with files.replacing(place.out) as file:
             rows = join((place.part(each.index, plan.ask.kind) for each in pieces), file)
+            if not pieces:
+                write_nothing(file, plan)
             if rows != came.tagged:
                 raise Refused(f"the parts hold {rows} rows, their receipts {came.tagged}")
     with files.replacing(place.rejected) as file:

@@ -90,6 +90,8 @@ export function advice(problem) {
       return "Ask less: a larger drop, a lower F1 or more milliseconds. Those that miss by least come first:";
     case 413:
       return "Send a shorter text, or choose fewer variants.";
+    case 422:
+      return "Change what it names, and ask again.";
     case 429:
       return `Too much is asked just now. ${soon}`;
     case 500:
