@@ -25,6 +25,8 @@ AUTO: dict[Task, Any] = {
     Task.NER: AutoModelForTokenClassification,
     Task.CLASSIFICATION: AutoModelForSequenceClassification,
 }
+# Before the names of an encoder's weights, where it has a head of any kind.
+ENCODER = "roberta."
 
 
 def load(source: Path, purpose: Purpose, *, attention: str = "eager") -> Any:
@@ -46,9 +48,13 @@ def load(source: Path, purpose: Purpose, *, attention: str = "eager") -> Any:
 
 
 def load_encoder(source: Path, *, attention: str = "eager") -> Any:
-    """As `load`, of a checkpoint that has no head."""
+    """As `load`, of a checkpoint without a task's head; one for masked words is left behind."""
     config = AutoConfig.from_pretrained(source, local_files_only=True)
     names = weights(source)
+    if any(name.startswith(ENCODER) for name in names):
+        names = {
+            n.removeprefix(ENCODER): each for n, each in names.items() if n.startswith(ENCODER)
+        }
     pooled = any(name.startswith("pooler.") for name in names)
     return built(AutoModel, config, names, attention=attention, add_pooling_layer=pooled)
 
