@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import XLMRobertaForMaskedLM
 
 from build import training
 from build.checkpoint import Checkpoint, read_purpose
@@ -72,13 +73,17 @@ def test_a_pruned_checkpoint_has_its_zeros_and_the_manifest_counts_them(
     assert variant.sparsity == pytest.approx(gone / variant.parameters, rel=0.01)
 
 
-def test_what_is_pruned_before_fine_tuning_stays_pruned_after(tmp_path: Path) -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_is_pruned_before_fine_tuning_stays_pruned_after(tmp_path: Path, masked: bool) -> None:
     corpus = write_corpus(tmp_path / "corpus", sentences=12)
     encoder, pruned, tuned = (tmp_path / name for name in ("encoder", "pruned", "tuned"))
     for folder in (pruned, tuned):
         folder.mkdir()
     write_for_corpus(encoder, Task.NER)
-    network(Task.NER).roberta.save_pretrained(encoder)
+    bare = network(Task.NER).roberta
+    # As it comes from `CountEmbeddings` and `Pretrain`, and from AfriBERTa's authors.
+    made = XLMRobertaForMaskedLM(bare.config) if masked else bare
+    made.save_pretrained(encoder)
     (encoder / "task.json").unlink()
     prune(Prune(sparsity=0.5), encoder, pruned, corpus, "cpu")
     (pruned / "tokenizer.json").write_bytes((encoder / "tokenizer.json").read_bytes())
