@@ -22,9 +22,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from loadtest import checker, labelled, traffic
-from loadtest.arrivals import BadArrivals, Bursts, Phase, parse, phases
-from loadtest.figures import percentile_s
+from loadtest import checker, figures, labelled, traffic
+from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases
 from loadtest.flags import above_0
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
@@ -103,7 +102,7 @@ def server(
 ) -> Outcome:
     """Poisson arrivals: the largest rate whose p99 meets the limit, found by search."""
     runs = [] if start else [ask(f"closed:{PEAK_CALLERS}", seconds * STEP)]
-    start = start or max(0.1, len(runs[0].right) / runs[0].seconds / 2)
+    start = start or max(0.1, figures.rate(runs) / 2)
 
     def measure(rate: float, longer: bool) -> tuple[bool, Run]:
         run = ask(f"poisson:{_plain(rate)}", seconds if longer else seconds * STEP)
@@ -145,7 +144,9 @@ def server(
 def offline(ask: Ask, calls: Sequence[Call], *, seconds: float, callers: int) -> Outcome:
     """As many at once as the server can use: texts a second. Latency is no matter."""
     run = ask(f"closed:{callers}", seconds)
-    texts = sum(len(calls[each.call].texts) for each in run.right)
+    # Late ones are none of the rate: as many are under way at the end as there are callers.
+    in_time = (each for each in run.right if each.done_s <= run.seconds)
+    texts = sum(len(calls[each.call].texts) for each in in_time)
     inputs = max(len(call.texts) for call in calls)
     of = "" if inputs == 1 else f", {inputs} a request"
     return Outcome(
@@ -166,14 +167,17 @@ def burst(
     runs = []
     if not arrivals:
         runs = [ask(f"closed:{PEAK_CALLERS}", min(10.0, seconds))]
-        peak = max(0.1, len(runs[0].right) / runs[0].seconds)
+        peak = max(0.1, figures.rate(runs))
         arrivals = f"bursts:{_plain(CALM * peak)}/8s,{_plain(BURST * peak)}/2s"
     process = parse(arrivals)
     if not isinstance(process, Bursts):
         raise BadArrivals(f"{arrivals} has no bursts: bursts:50/20s,400/2s has")
     run = ask(arrivals, seconds)
-    stretches = _stretches(run, phases(process, seconds=seconds, seed=seed))
-    told = {name: _p99_told(each) for name, each in stretches.items() if each.requests}
+    # Nobody wrote down when those were due that were dropped; the schedule knows.
+    sent = {each.due_s for each in run.requests}
+    dropped = [at for at in due(process, seconds=seconds, seed=seed) if at not in sent]
+    stretches = _stretches(run, dropped, phases(process, seconds=seconds, seed=seed))
+    told = {name: _p99_told(each) for name, each in stretches.items() if _arrivals(each)}
     wrong = [
         f"the p99 {name} was {_ms(latency(stretches[name], 0.99))}, above {_ms(limit_s)}"
         for name in told
@@ -187,12 +191,12 @@ def burst(
         rows=(
             *rows(run),
             *(
-                (f"p99 {name}", f"{value}, of {len(stretches[name].requests)}")
+                (f"p99 {name}", f"{value}, of {_arrivals(stretches[name])}")
                 for name, value in told.items()
             ),
         ),
         runs=(*runs, run),
-        broken=tuple(wrong),
+        broken=(*_failures(run), *wrong),
         invalid=tuple(invalid(generator(run))),
     )
 
@@ -238,21 +242,21 @@ def soak(
 
 def latency(run: Run, share: float) -> float:
     """Of all arrivals: what failed or was dropped took for ever. 0 of none."""
-    return percentile_s([run], share)
+    return figures.percentile_s([run], share)
 
 
 def rows(run: Run) -> tuple[tuple[str, str], ...]:
     found = generator(run)
     errors = Counter(each.error for each in run.requests if each.error)
     times = [each.latency_s for each in run.right]
-    quantiles = np.quantile(times, [0.5, 0.9, 0.99]) if times else (0.0, 0.0, 0.0)
+    quantiles = np.quantile(times, [0.5, 0.9, 0.99]) if times else ()
     return (
         ("arrivals", run.arrivals),
         ("measured", f"{run.seconds:g} s"),
         ("offered", f"{found.offered:.1f}/s"),
         ("sent", f"{found.achieved:.1f}/s, {run.dropped} dropped"),
-        ("right answers", f"{len(run.right) / run.seconds:.1f}/s"),
-        ("p50, p90, p99", ", ".join(_ms(float(each)) for each in quantiles)),
+        ("right answers", f"{figures.rate([run]):.1f}/s"),
+        ("p50, p90, p99", ", ".join(_ms(float(each)) for each in quantiles) or "none"),
         ("failures", ", ".join(f"{n} {error}" for error, n in errors.most_common()) or "none"),
         ("generator", f"{run.cores:.2f} cores, p99 late {_ms(found.late_p99_s)}"),
     )
@@ -267,35 +271,42 @@ def told(outcome: Outcome) -> str:
 
 def _p99_told(run: Run) -> str:
     """Of right answers, and how many were not."""
-    failed = 1 - len(run.right) / len(run.requests)
-    p99 = latency(replace(run, requests=tuple(run.right)), 0.99)
-    return _ms(p99) + (f" ({failed:.1%} refused or failed)" if failed else "")
+    failed = 1 - len(run.right) / _arrivals(run)
+    p99 = latency(replace(run, requests=tuple(run.right), dropped=0), 0.99)
+    return (_ms(p99) if run.right else "no answer") + (
+        f" ({failed:.1%} refused, dropped or failed)" if failed else ""
+    )
+
+
+def _arrivals(run: Run) -> int:
+    return figures.arrivals([run])
 
 
 def _failures(run: Run) -> tuple[str, ...]:
-    whole = len(run.requests) + run.dropped
+    whole = _arrivals(run)
     share = 1 - len(run.right) / whole if whole else 1.0
     return (
         (f"{share:.1%} of the requests failed, above {FAILURES:.0%}",) if share > FAILURES else ()
     )
 
 
-def _stretches(run: Run, found: Sequence[Phase]) -> dict[str, Run]:
-    """The requests due in bursts, in the seconds after each, and otherwise."""
+def _stretches(run: Run, dropped: Sequence[float], found: Sequence[Phase]) -> dict[str, Run]:
+    """What was due in bursts, in the seconds after each, and otherwise; `dropped`: when."""
     bursts = [(each.start_s, each.end_s) for each in found if each.burst]
 
-    def place(request: Request) -> str:
-        if any(start <= request.due_s < end for start, end in bursts):
+    def place(due_s: float) -> str:
+        if any(start <= due_s < end for start, end in bursts):
             return "in bursts"
-        if any(end <= request.due_s < end + AFTER_S for _, end in bursts):
+        if any(end <= due_s < end + AFTER_S for _, end in bursts):
             return f"in the {AFTER_S:g} s after"
         return "while calm"
 
     names = ("in bursts", f"in the {AFTER_S:g} s after", "while calm")
     places: dict[str, list[Request]] = {name: [] for name in names}
     for each in run.requests:
-        places[place(each)].append(each)
-    return {n: replace(run, requests=tuple(each), dropped=0) for n, each in places.items()}
+        places[place(each.due_s)].append(each)
+    lost = Counter(map(place, dropped))
+    return {n: replace(run, requests=tuple(each), dropped=lost[n]) for n, each in places.items()}
 
 
 def _third(run: Run, number: int) -> Run:

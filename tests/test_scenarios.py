@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,13 +89,32 @@ def test_what_failed_or_was_dropped_took_for_ever() -> None:
 
 def test_offline_counts_texts_not_requests() -> None:
     found = offline(_queue, CALLS, seconds=60, callers=8)
-    assert found.verdict == "ner-int8 answers 200 texts/s, 2 a request, 8 callers"
+    assert found.verdict == "ner-int8 answers 199.8 texts/s, 2 a request, 8 callers"
+
+
+def test_answers_after_the_end_are_no_part_of_a_rate() -> None:
+    def late(arrivals: str, seconds: float) -> Run:
+        found = [_request(0.0, 0.5 if i < 30 else 15.0) for i in range(3000)]
+        return _run(arrivals, seconds, found)
+
+    assert "answers 60 texts/s" in offline(late, CALLS, seconds=1, callers=3000).verdict
+    assert ("right answers", "30.0/s") in single(late, seconds=1).rows
+    asked: list[str] = []
+
+    def ask(arrivals: str, seconds: float) -> Run:
+        asked.append(arrivals)
+        return late(arrivals, 1.0) if arrivals.startswith("closed") else _queue(arrivals, seconds)
+
+    burst(ask, seconds=10, seed=1)
+    server(ask, seconds=30, limit_s=0.5)
+    assert asked[1] == "bursts:12/8s,36/2s" and asked[3] == "poisson:15"
 
 
 def test_burst_tells_the_bursts_from_what_comes_after() -> None:
     found = burst(_queue, seconds=600, seed=1)
     arrivals = found.runs[-1].arrivals
-    assert arrivals == "bursts:40/8s,120/2s"
+    # Of the 16 callers' last answers 15 came after the end.
+    assert arrivals == "bursts:39.4/8s,118.2/2s"
     process = parse(arrivals)
     assert isinstance(process, Bursts)
     spans = [p for p in phases(process, seconds=600, seed=1) if p.burst]
@@ -106,6 +127,34 @@ def test_burst_tells_the_bursts_from_what_comes_after() -> None:
     assert f"{expected:.1f} ms in bursts" in found.verdict and not found.broken
     limited = burst(_queue, seconds=600, seed=1, limit_s=0.1)
     assert limited.broken[0].startswith("the p99 in bursts was")
+
+
+def test_a_burst_that_is_refused_or_dropped_is_broken_and_says_where() -> None:
+    arrivals = "bursts:20/2s,200/1s"
+
+    def refused(_: str, seconds: float) -> Run:
+        return replace(_queue(arrivals, seconds), requests=tuple(
+            replace(each, status=413, error="HTTP 413")
+            for each in _queue(arrivals, seconds).requests
+        ))  # fmt: skip
+
+    found = burst(refused, seconds=60, seed=1, arrivals=arrivals)
+    assert found.broken == ("100.0% of the requests failed, above 1%",)
+    assert "no answer (100.0% refused, dropped or failed) in bursts" in found.verdict
+    assert ("p50, p90, p99", "none") in found.rows
+
+    def dropping(_: str, seconds: float) -> Run:
+        whole = _queue(arrivals, seconds).requests
+        kept = [each for i, each in enumerate(whole) if i % 2]
+        return _run(arrivals, seconds, kept, dropped=len(whole) - len(kept))
+
+    found = burst(dropping, seconds=60, seed=1, arrivals=arrivals, limit_s=60.0)
+    half = re.findall(r"\((\d+)\.\d% refused", found.verdict)
+    assert len(half) == 3 and all(40 < int(each) < 60 for each in half)
+    assert [each.rpartition(" was ")[2] for each in found.broken[1:]] == 3 * [
+        "for ever, above 60000.0 ms"
+    ]
+    assert any("dropped" in each for each in found.invalid)
 
 
 def test_burst_wants_bursts() -> None:
