@@ -28,7 +28,7 @@ from loadtest.flags import above_0
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.texts import BadTraffic
-from loadtest.validity import CORES, generator, invalid
+from loadtest.validity import generator, invalid, unhindered
 
 DEFAULT_HOST = "http://127.0.0.1:3000"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
@@ -68,6 +68,7 @@ class Outcome:
     rows     name and value, as they are printed
     runs     the last of which is the answer's
     steps    of a search, in the order they were measured
+    rate     that it found; None: none keeps the limit. `bounded`: nor does any above it
     """
 
     scenario: str
@@ -78,6 +79,8 @@ class Outcome:
     broken: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     steps: tuple[Step[Run], ...] = ()
+    rate: float | None = None
+    bounded: bool = True
 
 
 # --- the scenarios ---------------------------------------------------------------------------
@@ -98,7 +101,13 @@ def single(ask: Ask, *, seconds: float) -> Outcome:
 
 
 def server(
-    ask: Ask, *, seconds: float, limit_s: float, precision: float = PRECISION, start: float = 0.0
+    ask: Ask,
+    *,
+    seconds: float,
+    limit_s: float,
+    precision: float = PRECISION,
+    start: float = 0.0,
+    senders: int = CALLERS,
 ) -> Outcome:
     """Poisson arrivals: the largest rate whose p99 meets the limit, found by search."""
     runs = [] if start else [ask(f"closed:{PEAK_CALLERS}", seconds * STEP)]
@@ -106,15 +115,16 @@ def server(
 
     def measure(rate: float, longer: bool) -> tuple[bool, Run]:
         run = ask(f"poisson:{_plain(rate)}", seconds if longer else seconds * STEP)
-        return latency(run, 0.99) <= limit_s, run
+        return bool(run.requests) and latency(run, 0.99) <= limit_s, run
 
     found = largest(measure, start=start, precision=precision)
     last = found.steps[-1].figures
     reasons = invalid(generator(last)) if found.rate else []
-    # Where the generator was full, nobody knows whether the server was.
-    above = [s.figures for s in found.steps if not s.kept and s.rate > (found.rate or 0.0)]
-    if any(run.cores > CORES for run in above):
-        reasons.append(f"the generator took more than {CORES:g} of its core where the limit broke")
+    # Those above it have no part in the answer.
+    above = [s for s in found.steps if not s.kept and s.rate > (found.rate or 0.0)]
+    broke = [s.figures for s in above if s.rate == min(each.rate for each in above)]
+    doubts = (each for run in broke for each in _in_the_way(run, limit_s, senders))
+    reasons += dict.fromkeys(f"where the limit broke {each}" for each in doubts)
     within = f"with a p99 within {_ms(limit_s)}"
     if found.rate is None:
         verdict = f"{last.variant} keeps no rate {within}"
@@ -125,7 +135,9 @@ def server(
         (
             f"{step.rate:.4g}/s",
             f"p99 {_ms(latency(step.figures, 0.99))}, {'kept' if step.kept else 'not kept'}"
-            + (", confirming" if step.confirming else ""),
+            + (", confirming" if step.confirming else "")
+            if _arrivals(step.figures)
+            else "nothing was sent",
         )
         for step in found.steps
     )
@@ -138,6 +150,8 @@ def server(
         broken=() if found.rate else (verdict,),
         invalid=tuple(reasons),
         steps=found.steps,
+        rate=found.rate,
+        bounded=found.bounded,
     )
 
 
@@ -202,7 +216,12 @@ def burst(
 
 
 def soak(
-    ask: Ask, *, seconds: float, rate: float, resident: Callable[[], Sequence[int]]
+    ask: Ask,
+    *,
+    seconds: float,
+    rate: float,
+    resident: Callable[[], Sequence[int]],
+    limit_s: float | None = None,
 ) -> Outcome:
     """A rate that can be kept, for long: memory and p99 stay as they were, and nothing fails."""
     run = ask(f"poisson:{_plain(rate)}", seconds)
@@ -213,6 +232,8 @@ def soak(
     wrong = []
     if failed:
         wrong.append(f"{failed} of {len(run.requests) + run.dropped} requests failed")
+    if limit_s is not None and (p99 := latency(run, 0.99)) > limit_s:
+        wrong.append(f"the p99 was {_ms(p99)}, above {_ms(limit_s)}")
     if after > DRIFT * before:
         wrong.append(f"the p99 went from {_ms(before)} to {_ms(after)}, above {DRIFT:g} times")
     told = "not measured: the server runs elsewhere"
@@ -267,6 +288,15 @@ def told(outcome: Outcome) -> str:
     width = max(len(name) for name, _ in outcome.rows)
     lines = [f"{name:<{width}}  {value}" for name, value in outcome.rows]
     return "\n".join([outcome.verdict, *outcome.broken, "", *lines])
+
+
+def _in_the_way(run: Run, limit_s: float, senders: int) -> list[str]:
+    """Why a step that broke the limit says nothing of the server; none: it was the server."""
+    sent = replace(run, dropped=0)
+    # Where all senders were busy, what waited and was dropped waited for the server. But where all
+    # that was sent kept the limit, so many senders were too few.
+    found = run if latency(sent, 0.99) <= limit_s else sent
+    return invalid(generator(unhindered(found, senders)))
 
 
 def _p99_told(run: Run) -> str:
@@ -362,12 +392,12 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
             "--warmup", type=float, default=WARMUP_S, help="seconds before (default: %(default)g)"
         )
     if name in ("server", "burst", "soak"):
-        limit = None if name == "burst" else P99_MS
+        without = "none, and {:g} to find a rate by" if name == "soak" else "none"
         parser.add_argument(
             "--p99-ms",
             type=above_0,
-            default=limit,
-            help=f"the limit (default: {limit or 'none'})",
+            default=P99_MS if name == "server" else None,
+            help=f"the limit (default: {P99_MS if name == 'server' else without.format(P99_MS)})",
         )
     if name == "server":
         parser.add_argument(
@@ -439,12 +469,18 @@ def measure(args: argparse.Namespace) -> Outcome:
             key=key,
         )
 
-    limit_s = (getattr(args, "p99_ms", None) or P99_MS) / 1000
+    p99_ms = getattr(args, "p99_ms", None)
+    limit_s = p99_ms / 1000 if p99_ms else None
     match args.scenario:
         case "single":
             outcome = single(ask, seconds=args.seconds)
         case "server":
-            outcome = server(ask, seconds=args.seconds, limit_s=limit_s, precision=args.precision)
+            outcome = server(
+                ask,
+                seconds=args.seconds,
+                limit_s=args.p99_ms / 1000,
+                precision=args.precision,
+            )
         case "offline":
             outcome = offline(ask, calls, seconds=args.seconds, callers=args.callers)
         case "burst":
@@ -452,23 +488,32 @@ def measure(args: argparse.Namespace) -> Outcome:
                 ask,
                 seconds=args.seconds,
                 seed=args.seed,
-                limit_s=limit_s if args.p99_ms else None,
+                limit_s=limit_s,
                 arrivals=args.arrivals,
             )
         case _:
-            rate = args.rate or SOAK * _found(ask, min(60.0, args.seconds), limit_s)
+            found_s = min(60.0, args.seconds)
+            rate = args.rate or SOAK * _found(ask, found_s, limit_s or P99_MS / 1000)
             with _resident(workers_of(args.host)) as memory:
-                outcome = soak(ask, seconds=args.seconds, rate=rate, resident=lambda: memory)
+                outcome = soak(
+                    ask,
+                    seconds=args.seconds,
+                    rate=rate,
+                    resident=lambda: memory,
+                    limit_s=limit_s,
+                )
     return _with_quality(outcome, calls, alone)
 
 
 def _found(ask: Ask, seconds: float, limit_s: float) -> float:
-    steps = server(ask, seconds=seconds, limit_s=limit_s).steps
-    if not steps[-1].kept:
+    found = server(ask, seconds=seconds, limit_s=limit_s)
+    if found.invalid:
+        raise Unusable(f"what the server can do is not known: {found.invalid[0]}; give a --rate")
+    if found.rate is None:
         raise Unusable(
             f"no rate has a p99 within {_ms(limit_s)}: give a --rate or another --p99-ms"
         )
-    return steps[-1].rate
+    return found.rate
 
 
 def _with_quality(outcome: Outcome, calls: Sequence[Call], alone: checker.Alone) -> Outcome:

@@ -6,7 +6,7 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from loadtest import scenarios
 from loadtest.arrivals import BadArrivals, Bursts, Closed, due, parse, phases
-from loadtest.record import Call, Request, Run
+from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
 from models.spec import Task
 from tests.test_serve import Server, serving
@@ -78,6 +78,75 @@ def test_server_finds_the_largest_rate_that_meets_the_limit() -> None:
 def test_server_that_keeps_no_rate_is_broken() -> None:
     found = server(_queue, seconds=30, limit_s=0.005)
     assert found.verdict == "ner-int8 keeps no rate with a p99 within 5.0 ms" == found.broken[0]
+
+
+def test_a_step_that_sent_nothing_keeps_no_limit_and_proves_nothing() -> None:
+    found = server(lambda arrivals, seconds: _run(arrivals, seconds, []), seconds=9, limit_s=0.1)
+    assert found.rate is None and found.broken
+    assert found.invalid == ("where the limit broke nothing was sent",)
+    assert ("0.1/s", "nothing was sent") in found.rows
+
+
+def _limited(hinder: Callable[[Run], Run], above: float = 40.0) -> Outcome:
+    """A search on a generator that is hindered above a rate."""
+
+    def ask(arrivals: str, seconds: float) -> Run:
+        run = _queue(arrivals, seconds)
+        kind, _, rate = arrivals.partition(":")
+        return hinder(run) if kind == "poisson" and float(rate) > above else run
+
+    return server(ask, seconds=60, limit_s=0.05, senders=100)
+
+
+@pytest.mark.parametrize(
+    ("hinder", "said"),
+    [
+        (
+            lambda run: replace(
+                run,
+                requests=tuple(
+                    replace(each, sent_s=each.due_s + 0.2, done_s=each.done_s + 0.2)
+                    for each in run.requests
+                ),
+            ),
+            "where the limit broke requests went out late: the p99 of lateness is 200.0 ms",
+        ),
+        (
+            lambda run: replace(run, requests=run.requests[::2], dropped=len(run.requests) // 2),
+            "of the arrivals were dropped, above 1%",
+        ),
+        (
+            lambda run: replace(
+                run,
+                cores=0.9,
+                requests=tuple(replace(each, done_s=each.due_s + 1) for each in run.requests),
+            ),
+            "where the limit broke the generator took 0.90 of its one core",
+        ),
+    ],
+    ids=["late", "dropped", "full"],
+)
+def test_a_limit_that_the_generator_broke_proves_nothing(
+    hinder: Callable[[Run], Run], said: str
+) -> None:
+    found = _limited(hinder)
+    assert found.rate == pytest.approx(40, rel=0.1) and found.invalid
+    assert said in found.invalid[0]
+    with pytest.raises(Unusable, match=r"is not known: where the limit broke .* give a --rate"):
+        scenarios._found(lambda arrivals, seconds: _run(arrivals, seconds, []), 9, 0.1)
+
+
+def test_what_waited_for_the_server_or_was_dropped_meanwhile_is_the_servers() -> None:
+    def overrun(run: Run) -> Run:
+        """All 100 senders are busy from the first moment on."""
+        slow = tuple(
+            replace(each, sent_s=each.due_s + (9 if i > 100 else 0), done_s=99)
+            for i, each in enumerate(run.requests)
+        )
+        return replace(run, requests=slow, dropped=1000)
+
+    found = _limited(overrun)
+    assert found.rate == pytest.approx(40, rel=0.1) and found.invalid == ()
 
 
 def test_what_failed_or_was_dropped_took_for_ever() -> None:
@@ -163,7 +232,11 @@ def test_burst_wants_bursts() -> None:
 
 
 def _soaked(
-    *, later: float = 0.01, errors: int = 0, memory: tuple[int, ...] = (100,) * 9
+    *,
+    later: float = 0.01,
+    errors: int = 0,
+    memory: tuple[int, ...] = (100,) * 9,
+    limit_s: float | None = None,
 ) -> Outcome:
     requests = [_request(i / 10, 0.01 if i < 200 else later) for i in range(300)]
     requests[:errors] = [_request(0, 0.01, "HTTP 500")] * errors
@@ -172,6 +245,7 @@ def _soaked(
         seconds=30,
         rate=10,
         resident=lambda: memory,
+        limit_s=limit_s,
     )
 
 
@@ -185,6 +259,7 @@ def test_a_soak_that_stays_as_it_was_breaks_nothing() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
+        (_soaked(limit_s=0.005), "the p99 was 10.0 ms, above 5.0 ms"),
         (_soaked(later=0.02), "the p99 went from 10.0 ms to 20.0 ms, above 1.25 times"),
         (_soaked(errors=1), "1 of 300 requests failed"),
         (_soaked(memory=(100, 100, 100, 130, 130, 130)), "memory grew by 30.0% from the first"),
