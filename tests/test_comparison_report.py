@@ -23,7 +23,7 @@ from loadtest.findings import Findings, Row
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
 from loadtest.report.numbers import number
-from loadtest.report.plots import pareto
+from loadtest.report.plots import BOTTOM, HEIGHT, TOP, pareto, percentiles
 from loadtest.report.svg import Scale, apart
 from loadtest.report.tables import Cell, Table, cost, plain, tables
 from loadtest.report.verdict import verdict
@@ -209,6 +209,14 @@ def test_labels_do_not_touch_and_keep_their_order(places: list[float]) -> None:
 def test_ticks_of_a_scale_of_factors_lie_within_it_and_are_few(low: float, times: float) -> None:
     ticks = Scale(low, low * times, 0, 1, log=True).ticks(6)
     assert len(ticks) <= 8 and all(low * 0.999 <= each <= low * times * 1.001 for each in ticks)
+
+
+@pytest.mark.parametrize("limit_s", [1e-4, 0.05, 30.0])
+def test_a_limit_stands_within_the_picture_wherever_it_is(limit_s: float) -> None:
+    plot = percentiles(found(*ROWS, limit_s=limit_s))
+    assert plot
+    [y] = re.findall(r'class="line limit" d="M[\d.]+ ([\d.]+)L', plot.svg)
+    assert TOP + 1 < float(y) < HEIGHT - BOTTOM - 1
 
 
 # --- pages -----------------------------------------------------------------------------------
