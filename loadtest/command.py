@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest import checker, promises, traffic
 from loadtest.arrivals import BadArrivals
-from loadtest.flags import above_0, count, from_0
+from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Run, Unusable
 from loadtest.texts import BadTraffic
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     host = os.environ.get("KADOGO_URL") or DEFAULT_HOST
-    parser.add_argument("--host", default=host, type=_host, help="default: %(default)s")
+    parser.add_argument("--host", default=host, type=address, help="default: %(default)s")
     parser.add_argument(
         "--variants",
         default="",
@@ -251,7 +251,3 @@ def _minutes(settings: Settings, variants: int) -> str:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _host(text: str) -> str:
-    return text.rstrip("/") if "://" in text else f"http://{text.rstrip('/')}"

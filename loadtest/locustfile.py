@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 from loadtest import traffic
 from loadtest.arrivals import BadArrivals, parse
 from loadtest.engine import CALLERS, LAST_ANSWERS_S, Caller, Load, Work, headers_of, prepare
+from loadtest.flags import above_0, address, count, from_0
 from loadtest.shares import Share, figures, from_wire, measured, merged, to_wire
 from loadtest.texts import BadTraffic
 
@@ -43,9 +44,9 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("--arrivals", default="closed:16", help="as in docs/loadtesting.md")
     parser.add_argument("--variant", default="", help="empty: the task's default variant")
     parser.add_argument("--task", choices=sorted(traffic.PATHS), default="ner")
-    parser.add_argument("--seconds", type=float, default=60.0, help="measured")
-    parser.add_argument("--warmup", type=float, default=5.0, help="seconds before, not measured")
-    parser.add_argument("--callers", type=int, default=CALLERS, help="under way at once, at most")
+    parser.add_argument("--seconds", type=above_0, default=60.0, help="measured")
+    parser.add_argument("--warmup", type=from_0, default=5.0, help="seconds before, not measured")
+    parser.add_argument("--callers", type=count, default=CALLERS, help="under way at once, at most")
     parser.add_argument("--figures", default="", help="a JSON file to write at the end")
     traffic.add_arguments(parser)
 
@@ -94,7 +95,8 @@ def begin(environment: Environment, **_: Any) -> None:
         try:
             parse(asked.arrivals)
             traffic.calls(traffic.from_arguments(asked), task=asked.task, count=1)
-        except (BadArrivals, BadTraffic) as error:
+            environment.host = address(environment.host) if environment.host else None
+        except (ArgumentTypeError, BadArrivals, BadTraffic) as error:
             print(error, file=sys.stderr)
             sys.exit(2)
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from loadtest import checker, figures, labelled, traffic
 from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases
-from loadtest.flags import above_0
+from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.texts import BadTraffic
@@ -376,7 +376,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     host = os.environ.get("KADOGO_URL") or DEFAULT_HOST
-    parser.add_argument("--host", default=host, help="the server (default: %(default)s)")
+    parser.add_argument(
+        "--host", default=host, type=address, help="the server (default: %(default)s)"
+    )
     parser.add_argument("--variant", default="ner-int8", help="default: %(default)s")
     parser.add_argument(
         "--seconds",
@@ -386,10 +388,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     )
     if name == "overload":
         parser.add_argument("--times", type=above_0, default=3.0, help="of the peak (default: 3)")
-        parser.add_argument("--deadline-ms", type=int, default=1000, help="default: %(default)s")
+        parser.add_argument("--deadline-ms", type=count, default=1000, help="default: %(default)s")
     else:
         parser.add_argument(
-            "--warmup", type=float, default=WARMUP_S, help="seconds before (default: %(default)g)"
+            "--warmup", type=from_0, default=WARMUP_S, help="seconds before (default: %(default)g)"
         )
     if name in ("server", "burst", "soak"):
         without = "none, and {:g} to find a rate by" if name == "soak" else "none"
@@ -405,7 +407,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         )
     if name == "offline":
         parser.add_argument(
-            "--callers", type=int, default=OFFLINE_CALLERS, help="default: %(default)s"
+            "--callers", type=count, default=OFFLINE_CALLERS, help="default: %(default)s"
         )
     if name == "burst":
         parser.add_argument(
@@ -446,10 +448,11 @@ def measure(args: argparse.Namespace) -> Outcome:
     """Raises BadArrivals, BadTraffic, Unusable."""
     # Late and first: Locust patches the standard library before ssl is imported.
     from loadtest import engine
-    from loadtest.server import task_of, workers_of
+    from loadtest.server import described, workers_of
 
     settings = traffic.from_arguments(args)
-    calls = traffic.calls(settings, task=task_of(args.host, args.variant), count=CALLS)
+    asked = described(args.host, args.variant)
+    calls = traffic.calls(settings, task=asked["task"], count=CALLS)
     key = os.environ.get("KADOGO_KEY")
     with checker.connection(args.host, engine.headers_of(key)) as post:
         alone = checker.alone(calls, args.variant, post)

@@ -147,7 +147,9 @@ def _ranked(texts: Sequence[Text], traffic: Traffic, stream: str) -> Iterator[Te
 
 def _known(wanted: Mapping[str, float], known: Sequence[str], where: str) -> None:
     if strange := [name for name in wanted if name not in known]:
-        there = ", ".join(name for name in known if name) or "none that are named"
+        there = ", ".join(name for name in known if name)
+        if not there:
+            raise BadTraffic(f"{where} says of no text in what language it is: leave out languages")
         raise BadTraffic(f"{where} has no texts in {', '.join(strange)}: there are {there}")
 
 

@@ -81,6 +81,10 @@ def test_a_master_and_two_workers_send_one_schedule_between_them(tmp_path: Path)
     [
         (["--arrivals", "poison:3"], "arrivals 'poison:3' are none of poisson"),
         (["--languages", "xyz"], "has no texts in xyz"),
+        (["--seconds", "-3"], "argument --seconds: -3 is not a number above 0"),
+        (["--seconds", "0"], "argument --seconds: 0 is not a number above 0"),
+        (["--callers", "0"], "argument --callers: 0 is not a whole number, 1 or more"),
+        (["--warmup", "-1"], "argument --warmup: -1 is not a number, 0 or more"),
     ],
 )
 def test_wrong_settings_are_one_line(flags: list[str], said: str) -> None:

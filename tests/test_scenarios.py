@@ -286,6 +286,23 @@ def test_every_scenario_has_a_command_and_a_least_duration() -> None:
         assert parser.format_help()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("single --warmup -1", "argument --warmup: -1 is not a number, 0 or more"),
+        ("offline --callers 0", "argument --callers: 0 is not a whole number, 1 or more"),
+        ("overload --deadline-ms 0", "argument --deadline-ms: 0 is not a whole number"),
+        ("server --host ftp://a", "argument --host: ftp://a is no server's address"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(
+    flags: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        scenarios.main(flags.split())
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     catalog, home = (tmp_path_factory.mktemp(name) for name in ("zoo", "home"))
@@ -327,7 +344,10 @@ def test_each_scenario_runs_short_on_a_real_server(
 
 def test_a_variant_or_server_that_is_not_there_is_one_line(tiny: Server) -> None:
     missing = _command("single", "--host", tiny.url, "--variant", "nope")
-    assert missing.returncode == 2 and "has no variant nope to ask" in missing.stderr
+    assert (
+        missing.returncode == 2
+        and "has no variant nope to ask: there are ner-tiny" in missing.stderr
+    )
     nobody = _command("overload", "--host", "http://127.0.0.1:9")
     assert nobody.returncode == 2 and "run `make serve`" in nobody.stderr
     assert nobody.stderr.count("\n") == missing.stderr.count("\n") == 1

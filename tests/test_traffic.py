@@ -227,7 +227,7 @@ def test_a_language_that_a_file_lacks_is_refused_with_those_it_has(tmp_path: Pat
     source = written(tmp_path, GOLD)
     with pytest.raises(BadTraffic, match="no texts in yor: there are hau, swa"):
         calls(Traffic(texts=source, languages={"yor": 1}), task="ner", count=1)
-    with pytest.raises(BadTraffic, match="there are none that are named"):
+    with pytest.raises(BadTraffic, match="says of no text in what language it is"):
         calls(Traffic(texts=numbered(tmp_path, 3), languages={"yor": 1}), task="ner", count=1)
 
 

@@ -22,7 +22,7 @@ import psutil
 from loadtest import checker, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
 from loadtest.record import Call, Result, Unusable
-from loadtest.server import task_of, workers_of
+from loadtest.server import described, workers_of
 from loadtest.texts import BadTraffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
@@ -259,7 +259,7 @@ def run(args: argparse.Namespace) -> int:
     """0: kept; 1: broken; 2: nothing was proved, or could be."""
     try:
         asked = traffic.from_arguments(args)
-        calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=1000)
+        calls = traffic.calls(asked, task=described(args.host, args.variant)["task"], count=1000)
         found = asyncio.run(
             overloaded(
                 args.host,
