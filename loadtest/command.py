@@ -102,8 +102,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return EXIT_UNUSABLE
     settings = _told(args, facts, names)
-    for found in reports:
-        print(book.terminal(found, args.price_cpu_hour))
+    print(book.terminal(reports, args.price_cpu_hour))
     args.out.mkdir(parents=True, exist_ok=True)
     written = {
         "html": page.html(reports, settings, args.price_cpu_hour),

@@ -124,6 +124,11 @@ class Findings:
     climbs: Mapping[str, Climb] = field(default_factory=dict)
     searches: Mapping[str, Sequence[tuple[float, float, bool]]] = field(default_factory=dict)
 
+    def against(self, variant: str) -> list[str]:
+        """What it broke or answered as nobody should: such sentences begin with its name."""
+        said = (each.partition(variant) for each in (*self.broken, *self.mismatches))
+        return [why.lstrip(":, ") for before, _, why in said if not before and why[:1] in ":,"]
+
     def row(self, variant: str) -> Row:
         return next(row for row in self.rows if row.variant == variant)
 

@@ -149,6 +149,32 @@ def test_who_fails_is_not_deployed() -> None:
 def test_a_load_that_was_in_the_way_is_said_first() -> None:
     said = verdict(found(*ROWS, void=("tiny: requests went out late",)))
     assert said.headline.startswith("Nothing is proved") and not said.proved
+    assert not said.picks and not any(each.startswith("`") for each in said.reasons)
+
+
+@pytest.mark.parametrize("kind", ["broken", "mismatches"])
+def test_who_broke_a_promise_or_swapped_answers_is_not_deployed(kind: str) -> None:
+    said = verdict(found(*ROWS, **{kind: ("tiny: a", "tiny, poisson:70: b", "tinyish: c")}))
+    assert "tiny" not in said.headline and "tiny" not in [p.row.variant for p in said.picks]
+    assert "`tiny` is out: a, and 1 more." in said.reasons
+    none = verdict(found(ROWS[0], **{kind: ("base: call 3 was answered as call 2",)}))
+    assert none.headline == "Deploy none of them: each is out." and not none.picks
+    written = book.book([found(ROWS[0], **{kind: ("base: a",)})], {}, PRICE)
+    assert written["tasks"][0]["deploy"] == []
+
+
+def test_a_difference_that_is_not_told_is_given_with_its_numbers() -> None:
+    near = row("near", 102, 0.11, 0.736, 0.001)
+    pair = found(ROWS[0], near)
+    held = replace(pair, differences={
+        key: Difference(Interval(1.03, 1.02, 1.04), 1.06) for key in pair.differences
+    })  # fmt: skip
+    [said, *_] = verdict(pair).reasons
+    assert "1.02 times that of `base` (1.00 to 1.04), which is not told: the interval holds" in said
+    assert (
+        "1.03 times that of `base` (1.02 to 1.04), which is not told: the difference is smaller "
+        "than this machine's noise, ±6 %;" in verdict(held).reasons[0]
+    )
 
 
 def test_one_variant_alone_has_its_figures_and_the_noise() -> None:
@@ -304,7 +330,10 @@ def test_the_verdict_comes_first_on_every_report() -> None:
     written = book.markdown([FULL], {"rounds": 8}, PRICE)
     assert written.splitlines()[2] == f"**{headline}**"
     assert "and 15 more, in the JSON" in written and "| base | 100 [98.0, 102] |" in written
-    assert book.terminal(FULL, PRICE).splitlines()[0] == headline.replace("`", "")
+    told = book.terminal([FULL, replace(FULL, task="classification")], PRICE)
+    assert told.splitlines()[0] == headline.replace("`", "")
+    assert told.rindex(headline.replace("`", "")) < told.index("Rate and latency")
+    assert "Not kept: tiny: its F1 of 0.6650" in told and "To be doubted: tiny" in told
     assert text_of(page.html([FULL], {}, PRICE)).index(headline[:6]) < 400
 
 

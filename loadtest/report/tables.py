@@ -137,10 +137,10 @@ def _differences(found: Findings) -> Table:
         f"Times {first.variant}",
         ("variant", *(WORDS[name] for name in names)),
         (*rows, noise),
-        f"How many times what {first.variant} has, over the same arrivals in paired rounds. ≈: no "
-        "difference, for the interval holds 1 or the noise is larger. Noise: how far "
-        f"{first.variant} was from itself in two turns of every round. At 95 % one in twenty may "
-        "be luck.",
+        f"How many times what {first.variant} has, over the same arrivals in paired rounds. ≈: "
+        "not told, for the interval holds 1 or the difference is smaller than the noise. Noise: "
+        f"how far {first.variant} was from itself in two turns of every round. At 95 % one in "
+        "twenty may be luck.",
     )
 
 
