@@ -18,7 +18,7 @@ from loadtest.compare import Block, Climb, Comparison, Kind
 from loadtest.crosscheck import mismatches
 from loadtest.promises import Measured, Promises, broken, kept
 from loadtest.record import Run
-from loadtest.validity import CORES, generator, invalid
+from loadtest.validity import CORES, Generator, generator, invalid
 from loadtest.watch import Fact, Quality
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -60,7 +60,7 @@ class Row:
     p50 ...   seconds, at the comparison's rate
     goodput   right answers within the limit, a second, at that rate
     failed    share of the arrivals
-    late_s    p99 of how late the load was
+    load      how its generator did, in all rounds at that rate
     histogram of right answers, HDR
     rounds    p99 and peak rate of every round, in their order
     """
@@ -74,6 +74,7 @@ class Row:
     answers: int
     failed: float
     failures: Mapping[str, int]
+    load: Generator
     server: Server
     histogram: str
     bytes: int | None
@@ -270,6 +271,7 @@ def _row(
         answers=sum(len(run.right) for run in runs),
         failed=sum(failures.values()) / arrivals if arrivals else 1.0,
         failures=failures,
+        load=_load(found, name),
         server=_server(loaded, draws),
         histogram=figures.encoded(each.latency_s for run in runs for each in run.right),
         bytes=fact.bytes if fact else None,
@@ -365,12 +367,16 @@ def _void(found: Comparison) -> list[str]:
     """Of all rounds together: one late moment does not spoil the others."""
     said = []
     for name in found.variants:
-        runs = [each.run for each in found.of(name, "open")]
-        whole = replace(
-            _whole(found, name, "open"),
-            seconds=sum(run.seconds for run in runs),
-            dropped=sum(run.dropped for run in runs),
-            cores=float(np.mean([run.cores for run in runs])),
-        )
-        said += [f"{name}: {each}" for each in invalid(generator(whole))]
+        said += [f"{name}: {each}" for each in invalid(_load(found, name))]
     return said
+
+
+def _load(found: Comparison, name: str) -> Generator:
+    runs = [each.run for each in found.of(name, "open")]
+    whole = replace(
+        _whole(found, name, "open"),
+        seconds=sum(run.seconds for run in runs),
+        dropped=sum(run.dropped for run in runs),
+        cores=float(np.mean([run.cores for run in runs])),
+    )
+    return generator(whole)

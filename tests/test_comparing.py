@@ -248,7 +248,10 @@ def test_a_load_that_was_in_the_way_proves_nothing(comparison: Comparison) -> No
         else block
         for block in comparison.blocks
     )
-    [reason] = findings(replace(comparison, blocks=late), resamples=50).void
+    told = findings(replace(comparison, blocks=late), resamples=50)
+    assert told.row("fast").load.late_p99_s == pytest.approx(0.1)
+    assert told.row("base").load.offered == pytest.approx(comparison.rate, rel=0.2)
+    [reason] = told.void
     assert reason.startswith("fast: requests went out late")
 
 

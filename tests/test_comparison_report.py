@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -27,6 +27,7 @@ from loadtest.report.plots import BOTTOM, HEIGHT, TOP, pareto, percentiles
 from loadtest.report.svg import Scale, apart
 from loadtest.report.tables import Cell, Table, cost, plain, tables
 from loadtest.report.verdict import verdict
+from loadtest.validity import Generator
 from loadtest.watch import Followed, Moment, Quality
 from tests.queues import Queues
 
@@ -48,6 +49,9 @@ def row(name: str, rate: float, p99_s: float, f1: float | None, drop: float = 0.
         answers=2000,
         failed=0.0,
         failures={},
+        load=Generator(
+            seconds=40, sent=2796, dropped=4, late_p99_s=0.0012, p99_s=p99_s, cores=0.25
+        ),
         server=Seen(
             cpu_s=sure(1 / rate), memory=700 * 2**20, queue_s=0.002, batch=1.5, padding=0.1
         ),
@@ -154,13 +158,15 @@ def test_a_load_that_was_in_the_way_is_said_first() -> None:
 
 @pytest.mark.parametrize("kind", ["broken", "mismatches"])
 def test_who_broke_a_promise_or_swapped_answers_is_not_deployed(kind: str) -> None:
-    said = verdict(found(*ROWS, **{kind: ("tiny: a", "tiny, poisson:70: b", "tinyish: c")}))
+    def told(rows: Sequence[Row], *said: str) -> Findings:
+        return replace(found(*rows), **{kind: said})  # type: ignore[arg-type]
+
+    said = verdict(told(ROWS, "tiny: a", "tiny, poisson:70: b", "tinyish: c"))
     assert "tiny" not in said.headline and "tiny" not in [p.row.variant for p in said.picks]
     assert "`tiny` is out: a, and 1 more." in said.reasons
-    none = verdict(found(ROWS[0], **{kind: ("base: call 3 was answered as call 2",)}))
-    assert none.headline == "Deploy none of them: each is out." and not none.picks
-    written = book.book([found(ROWS[0], **{kind: ("base: a",)})], {}, PRICE)
-    assert written["tasks"][0]["deploy"] == []
+    alone = told(ROWS[:1], "base: call 3 was answered as call 2 is alone")
+    assert verdict(alone).headline == "Deploy none of them: each is out."
+    assert book.book([alone], {}, PRICE)["tasks"][0]["deploy"] == []
 
 
 def test_a_difference_that_is_not_told_is_given_with_its_numbers() -> None:
@@ -207,10 +213,17 @@ def test_columns_are_aligned() -> None:
     assert plain(table) == "variant    p99 ms\na        1 [0, 2]\nbc             10"
 
 
+def test_how_the_load_did_stands_in_every_report() -> None:
+    told = found(*ROWS)
+    assert "| base | 70.0 | 69.9 | 4 | 1.20 | 0.250 |" in book.markdown([told], {}, PRICE)
+    assert "The load itself" in book.terminal([told], PRICE)
+    assert "<td>69.9</td><td>4</td><td>1.20</td>" in page.html([told], {}, PRICE)
+
+
 def test_what_was_not_measured_has_no_column() -> None:
     bare = [replace(each, server=Seen(), quality=None, bytes=None) for each in ROWS]
     told = tables(found(*bare), PRICE)
-    assert [table.name for table in told] == ["Rate and latency", "Times base"]
+    assert [table.name for table in told] == ["Rate and latency", "Times base", "The load itself"]
     assert "energy" not in page.html([found(*ROWS)], {}, PRICE).lower()
     warm = [replace(each, server=replace(each.server, energy_j=0.5)) for each in ROWS]
     assert "joules an answer" in page.html([found(*warm)], {}, PRICE)
@@ -350,5 +363,8 @@ def test_the_json_holds_all_of_it_and_no_number_that_is_none() -> None:
         "mean": 0.12, "low": pytest.approx(0.1176), "high": pytest.approx(0.1224)
     }  # fmt: skip
     assert task["searches"]["base"][1] == {"rate": 90.0, "p99_s": None, "kept": False}
+    assert task["variants"][0]["load"] == {
+        "offered": 70.0, "sent": 69.9, "dropped": 4, "late_p99_s": 0.0012, "cores": 0.25
+    }  # fmt: skip
     assert len(task["differences"]) == 4 * 3 * 5
     assert task["variants"][0]["histogram_us"].startswith("HIST")

@@ -119,6 +119,13 @@ def _row(row: Row, price: float) -> dict[str, Any]:
         "answers": row.answers,
         "failed": row.failed,
         "failures": row.failures,
+        "load": {
+            "offered": row.load.offered,
+            "sent": row.load.achieved,
+            "dropped": row.load.dropped,
+            "late_p99_s": row.load.late_p99_s,
+            "cores": row.load.cores,
+        },
         "server": asdict(row.server),
         "cost_per_million": tables.cost(row, price),
         "bytes": row.bytes,

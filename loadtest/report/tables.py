@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from loadtest.bootstrap import Interval
@@ -35,7 +35,13 @@ class Table:
 
 def tables(found: Findings, price: float) -> list[Table]:
     """`price`: of an hour of one CPU."""
-    made = [_latency(found), _worth(found, price), _differences(found), _server(found)]
+    made = [
+        _latency(found),
+        _worth(found, price),
+        _differences(found),
+        _server(found),
+        _load(found),
+    ]
     return [table for table in made if table.rows and len(table.head) > 1]
 
 
@@ -161,6 +167,22 @@ def _server(found: Findings) -> Table:
         tuple((Cell(row.variant), *(make(row) for _, make in columns)) for row in found.rows),
         "At the same rate as the latencies. Memory is of the whole server with all the variants it "
         "holds: the most that was seen in that variant's turns.",
+    )
+
+
+def _load(found: Findings) -> Table:
+    def cells(row: Row) -> Iterator[Cell]:
+        load = row.load
+        yield Cell(row.variant)
+        yield from (Cell(number(each)) for each in (load.offered, load.achieved))
+        yield Cell(f"{load.dropped:,}")
+        yield from (Cell(number(each)) for each in (load.late_p99_s * 1000, load.cores))
+
+    return Table(
+        "The load itself",
+        ("variant", "offered/s", "sent/s", "dropped", "p99 late, ms", "of its core"),
+        tuple(tuple(cells(row)) for row in found.rows),
+        "At the same rate as the latencies. Late: from when a request was due until it went out.",
     )
 
 
