@@ -97,6 +97,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """
+    For the largest rate of a variant whose p99 is within the limit.
+
+    rate     requests a second; None: there is none. `bounded`: more are not within it
+    steps    (rate, p99, whether the limit was kept) that were tried
+    invalid  why nothing was proved
+    """
+
+    rate: float | None
+    bounded: bool = True
+    steps: Sequence[tuple[float, float, bool]] = ()
+    invalid: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """
     Of one task.
@@ -123,7 +139,7 @@ class Findings:
     void: tuple[str, ...] = ()
     labelled: bool = False
     climbs: Mapping[str, Climb] = field(default_factory=dict)
-    searches: Mapping[str, Sequence[tuple[float, float, bool]]] = field(default_factory=dict)
+    searches: Mapping[str, Search] = field(default_factory=dict)
 
     def against(self, variant: str) -> list[str]:
         """What it broke or answered as nobody should: such sentences begin with its name."""
@@ -141,14 +157,14 @@ def findings(
     promises: Promises | None = None,
     limit_s: float | None = None,
     swapped: Sequence[str] = (),
-    searches: Mapping[str, Sequence[tuple[float, float, bool]]] | None = None,
+    searches: Mapping[str, Search] | None = None,
     resamples: int = bootstrap.RESAMPLES,
 ) -> Findings:
     """
     facts     what the server says of its variants
     swapped   sentences on answers that were others'
-    searches  variant -> (rate, p99, whether the limit was kept) that were tried
     """
+    searches = searches or {}
     promises = promises or Promises()
     draws = {turn: _drawn(found, *turn, resamples) for turn in _turns(found)}
     first = found.variants[0]
@@ -193,12 +209,21 @@ def findings(
         broken=tuple(broken(promises, measured)),
         kept=tuple(kept(promises, found.variants)),
         mismatches=(*_mismatches(found), *swapped),
-        doubts=tuple(_doubts(found, rows)),
+        doubts=(*_doubts(found, rows), *unproved(searches)),
         void=tuple(_void(found)),
         labelled=told,
         climbs=found.climbs,
-        searches=searches or {},
+        searches=searches,
     )
+
+
+def unproved(searches: Mapping[str, Search]) -> list[str]:
+    """Why it is not known what a variant keeps within the limit, a sentence each."""
+    return [
+        f"{name}: its largest rate is not known: {each}"
+        for name, search in searches.items()
+        for each in search.invalid
+    ]
 
 
 # --- figures with intervals --------------------------------------------------------------------

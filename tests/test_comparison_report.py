@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from loadtest.bootstrap import Difference, Interval
 from loadtest.compare import Climb
 from loadtest.figures import encoded
-from loadtest.findings import Findings, Row
+from loadtest.findings import Findings, Row, Search
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
 from loadtest.report.numbers import number
@@ -220,6 +220,24 @@ def test_how_the_load_did_stands_in_every_report() -> None:
     assert "<td>69.9</td><td>4</td><td>1.20</td>" in page.html([told], {}, PRICE)
 
 
+def test_what_a_search_found_stands_in_the_verdict_and_in_every_report() -> None:
+    lagged = Search(rate=80.0, invalid=["requests went out late"])
+    searches = {
+        "base": Search(rate=50.0), "int8": Search(rate=180.0, bounded=False),
+        "small<x>": Search(rate=None), "tiny": lagged,
+    }  # fmt: skip
+    told = found(*ROWS, limit_s=0.1, searches=searches)
+    said = (
+        "Largest rate, requests/s, with a p99 within 100 ms: `base` 50.0, `int8` ≥ 180, "
+        "`small<x>` none, `tiny` not known."
+    )
+    assert said in verdict(told).reasons and said in book.markdown([told], {}, PRICE)
+    assert said.replace("`", "") in book.terminal([told], PRICE)
+    column = [row[2].text for row in tables(told, PRICE)[0].rows]
+    assert column == ["50.0", "≥ 180", "none", "not known"]
+    assert "in the limit, /s" in page.html([told], {}, PRICE)
+
+
 def test_what_was_not_measured_has_no_column() -> None:
     bare = [replace(each, server=Seen(), quality=None, bytes=None) for each in ROWS]
     told = tables(found(*bare), PRICE)
@@ -301,7 +319,7 @@ FULL = found(
     mismatches=tuple(f"base: <mismatch> {i}" for i in range(20)),
     doubts=("tiny: it may do more",),
     climbs=climbing({"base": 100.0, "tiny": 900.0}),
-    searches={"base": [(50.0, 0.05, True), (90.0, math.inf, False)]},
+    searches={"base": Search(rate=50.0, steps=[(50.0, 0.05, True), (90.0, math.inf, False)])},
 )
 
 
@@ -366,5 +384,6 @@ def test_the_json_holds_all_of_it_and_no_number_that_is_none() -> None:
     assert task["variants"][0]["load"] == {
         "offered": 70.0, "sent": 69.9, "dropped": 4, "late_p99_s": 0.0012, "cores": 0.25
     }  # fmt: skip
+    assert task["rates_within_limit"] == {"base": {"rate": 50.0, "or_more": False, "invalid": []}}
     assert len(task["differences"]) == 4 * 3 * 5
     assert task["variants"][0]["histogram_us"].startswith("HIST")

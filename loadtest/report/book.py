@@ -99,8 +99,12 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
             for (mine, theirs, name), each in found.differences.items()
         ],
         "searches": {
-            name: [{"rate": rate, "p99_s": p99, "kept": kept} for rate, p99, kept in steps]
-            for name, steps in found.searches.items()
+            name: [{"rate": rate, "p99_s": p99, "kept": kept} for rate, p99, kept in each.steps]
+            for name, each in found.searches.items()
+        },
+        "rates_within_limit": {
+            name: {"rate": each.rate, "or_more": not each.bounded, "invalid": each.invalid}
+            for name, each in found.searches.items()
         },
         "climbs": {
             name: {"peak": climb.peak, "server": [asdict(each) for each in climb.server.moments]}

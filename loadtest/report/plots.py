@@ -293,10 +293,10 @@ def _percent(share: float) -> str:
 
 def searched(found: Findings) -> Plot | None:
     """What the search for the largest rate tried."""
-    if not found.searches:
+    known = {i: found.searches.get(row.variant) for i, row in enumerate(found.rows)}
+    steps = {i: sorted(each.steps) for i, each in known.items() if each and each.steps}
+    if not steps:
         return None
-    steps = {i: sorted(found.searches.get(r.variant, ())) for i, r in enumerate(found.rows)}
-    steps = {i: each for i, each in steps.items() if each}
     rates = [rate for each in steps.values() for rate, _, _ in each]
     times = [1000 * p99 for each in steps.values() for _, p99, _ in each if p99 < math.inf]
     right = 14 + max(width_of(found.rows[i].variant) for i in steps)

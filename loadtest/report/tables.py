@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from loadtest.bootstrap import Interval
 from loadtest.findings import SHARES, STATISTICS, Findings, Row
 from loadtest.report.numbers import number
-from loadtest.report.verdict import WORDS, noise_told
+from loadtest.report.verdict import WORDS, noise_told, searched
 
 MILLION = 1_000_000
 HOUR_S = 3600
@@ -86,6 +86,10 @@ def _latency(found: Findings) -> Table:
         columns.insert(
             -1, (f"/s in {limit * 1000:g} ms", lambda row: Cell(number(row.goodput or 0.0)))
         )
+    if found.searches:
+        columns.insert(
+            1, ("in the limit, /s", lambda row: Cell(searched(found.searches.get(row.variant))))
+        )
     answers = min(row.answers for row in found.rows)
     return Table(
         "Rate and latency",
@@ -93,7 +97,8 @@ def _latency(found: Findings) -> Table:
         tuple((Cell(row.variant), *(make(row) for _, make in columns)) for row in found.rows),
         f"Latencies at {number(found.rate)} requests/s, the same arrivals for all, from when a "
         f"request was due; {answers:,} answers or more each, so that the p99 rests on the "
-        f"{max(1, answers // 100):,} slowest. A request that failed took for ever. Brackets: 95 %.",
+        f"{max(1, answers // 100):,} slowest. A request that failed took for ever. Brackets: 95 %."
+        + (" In the limit: the largest rate with such a p99, by search." if found.searches else ""),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.bootstrap import Difference
-from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row
+from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row, Search
 from loadtest.report.numbers import number
 
 # Of F1, below the baseline's at most: what people allow.
@@ -52,7 +52,7 @@ def verdict(found: Findings) -> Verdict:
     unfit = [f"{_code(r)} is out: {why}." for r in found.rows if (why := _unfit(found, r))]
     return Verdict(
         headline=_headline(found, fit, chosen),
-        reasons=(*(_reason(found, pick) for pick in chosen), *unfit),
+        reasons=(*(_reason(found, pick) for pick in chosen), *_rates(found), *unfit),
         undecided=tuple(_undecided(found)),
         proved=not found.void,
         picks=tuple(chosen),
@@ -145,6 +145,23 @@ def _reason(found: Findings, pick: Pick) -> str:
         f"{_code(row)}: {quality}{least}{number(row.rate.mean)} answers/s at its peak{times}; p99 "
         f"{_ms(row.p99.mean)} at {number(found.rate)} requests/s."
     )
+
+
+def _rates(found: Findings) -> list[str]:
+    """What the search found, where there was one."""
+    if not found.searches:
+        return []
+    told = ", ".join(f"`{name}` {searched(each)}" for name, each in found.searches.items())
+    return [f"Largest rate, requests/s, with a p99 within {_ms(found.limit_s)}: {told}."]
+
+
+def searched(found: Search | None) -> str:
+    """276   ≥ 276   none   not known"""
+    if found is None or found.invalid:
+        return "not known"
+    if found.rate is None:
+        return "none"
+    return ("" if found.bounded else "≥ ") + number(found.rate)
 
 
 def _untold(difference: Difference, first: Row) -> str:
