@@ -209,7 +209,11 @@ def findings(
         broken=tuple(broken(promises, measured)),
         kept=tuple(kept(promises, found.variants)),
         mismatches=(*_mismatches(found), *swapped),
-        doubts=(*_doubts(found, rows), *unproved(searches)),
+        doubts=(
+            *_doubts(found, rows),
+            *_lacking(found, facts or {}),
+            *unproved(searches),
+        ),
         void=tuple(_void(found)),
         labelled=told,
         climbs=found.climbs,
@@ -386,6 +390,15 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
     if found.settings.rounds < 4:
         said.append(f"{found.settings.rounds} rounds are few: intervals are wide for that")
     return said
+
+
+def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[str]:
+    lacks = {
+        name: labelled.strangers(found.calls, facts[name].labels)
+        for name in found.variants
+        if name in facts and facts[name].labels
+    }
+    return [f"{n}: it cannot find {', '.join(each)}" for n, each in lacks.items() if each]
 
 
 def _void(found: Comparison) -> list[str]:

@@ -505,7 +505,7 @@ def measure(args: argparse.Namespace) -> Outcome:
                     resident=lambda: memory,
                     limit_s=limit_s,
                 )
-    return _with_quality(outcome, calls, alone)
+    return _with_quality(outcome, calls, alone, asked["labels"])
 
 
 def _found(ask: Ask, seconds: float, limit_s: float) -> float:
@@ -519,7 +519,9 @@ def _found(ask: Ask, seconds: float, limit_s: float) -> float:
     return found.rate
 
 
-def _with_quality(outcome: Outcome, calls: Sequence[Call], alone: checker.Alone) -> Outcome:
+def _with_quality(
+    outcome: Outcome, calls: Sequence[Call], alone: checker.Alone, labels: Sequence[str]
+) -> Outcome:
     """Scored on the very answers; one that belongs to another call breaks the run."""
     last = outcome.runs[-1]
     found = checker.checked(calls, last, alone)
@@ -528,10 +530,7 @@ def _with_quality(outcome: Outcome, calls: Sequence[Call], alone: checker.Alone)
         for each in outcome.runs
         for sentence in checker.sentences(checker.checked(calls, each, alone), outcome.variant)
     ]
-    scores = tuple(
-        (name, f"{each.macro.mean:.4f} ({each.macro.low:.4f} to {each.macro.high:.4f})")
-        for name, each in labelled.scores(calls, last).items()
-    )
+    scores = labelled.told(calls, last, labels)
     seen = f"{found.compared} answers, {found.unknown} unknown, {found.sight:.1%} of swaps are seen"
     return replace(
         outcome,

@@ -230,7 +230,9 @@ def test_quality_is_of_the_evidence_or_of_the_very_answers(comparison: Compariso
         )
         for block in comparison.blocks
     )
+    facts["fast"] = Fact(name="fast", task="ner", labels=("O", "B-PER", "I-PER"))
     labelled = findings(replace(comparison, calls=calls, blocks=blocks), facts=facts, resamples=50)
+    assert labelled.doubts == ("fast: it cannot find LOC",) and not told.doubts
     assert labelled.labelled
     assert [row.quality and row.quality.mean for row in labelled.rows] == [1.0, 1.0, 0.0]
     assert [row.quality and row.quality.drop for row in labelled.rows] == [0.0, 0.0, 1.0]

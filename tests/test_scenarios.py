@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -340,6 +341,24 @@ def test_each_scenario_runs_short_on_a_real_server(
     assert said in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("Short: 1 s, a run that proves something takes")
     assert "otherwise than" not in done.stdout and "were swapped" not in done.stdout
+
+
+@pytest.mark.parametrize("scenario", ["overload", "single --warmup 0"])
+def test_labelled_texts_are_scored_and_labels_that_nobody_finds_are_named(
+    tiny: Server, tmp_path: Path, scenario: str
+) -> None:
+    found = [{"start": 0, "end": 10, "label": "PER"}, {"start": 17, "end": 21, "label": "LOC"}]
+    event = [{"start": 0, "end": 4, "label": "EVENT"}]
+    rows = [
+        {"text": "Sani Bello ya je Kano.", "entities": found},
+        {"text": "Gasa ya je.", "entities": event},
+    ]
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    asked = ["--host", tiny.url, "--variant", "ner-tiny", "--seconds", "1", "--texts", str(file)]
+    done = _command(*scenario.split(), *asked)
+    assert re.search(r"^f1 +0\.8000 \(.*\), of 2 texts$", done.stdout, re.MULTILINE), done.stderr
+    assert re.search("^cannot find +EVENT", done.stdout, re.MULTILINE)
 
 
 def test_a_variant_or_server_that_is_not_there_is_one_line(tiny: Server) -> None:
