@@ -36,7 +36,7 @@ ANY = [
 
 def asked(*words: str) -> Traffic:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_arguments(parser, mixes=True)
     return from_arguments(parser.parse_args(words))
 
 
@@ -249,6 +249,17 @@ def test_flags_say_everything() -> None:
         inputs=2,
         seed=7,
     )
+
+
+def test_a_mix_of_tasks_is_refused_where_one_variant_is_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert from_arguments(parser.parse_args([])) == Traffic()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--tasks", "ner:1"])
+    assert "argument --tasks: a variant has one task: `locust -f" in capsys.readouterr().err
 
 
 def test_each_flag_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
