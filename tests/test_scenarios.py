@@ -19,6 +19,7 @@ from loadtest.arrivals import BadArrivals, Bursts, Closed, due, parse, phases
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
 from models.spec import Task
+from tests.scripted import Reply, scripted
 from tests.test_serve import Server, serving
 from tests.tiny import write_variant
 
@@ -338,6 +339,7 @@ def test_each_scenario_runs_short_on_a_real_server(
     done = _command(name, *asked, *rest)
     # Whether a run is valid or a promise kept is the machine's affair here, not the code's.
     assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode == 2) == ("invalid: " in done.stderr)
     assert said in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("Short: 1 s, a run that proves something takes")
     assert "otherwise than" not in done.stdout and "were swapped" not in done.stdout
@@ -359,6 +361,51 @@ def test_labelled_texts_are_scored_and_labels_that_nobody_finds_are_named(
     done = _command(*scenario.split(), *asked)
     assert re.search(r"^f1 +0\.8000 \(.*\), of 2 texts$", done.stdout, re.MULTILINE), done.stderr
     assert re.search("^cannot find +EVENT", done.stdout, re.MULTILINE)
+
+
+FACTS = {
+    "/v1/variants": {"variants": [{"name": "ner-int8", "task": "ner", "labels": ["O"]}]},
+    "/v1/status": {"process": 2**30},  # of another machine
+}
+
+
+def _said(end: int) -> Reply:
+    return Reply(
+        after_s=0.02,  # so that the generator is mostly at rest
+        body={"results": [{"entities": [{"start": 0, "end": end, "label": "LOC"}]}]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reply", "status", "said"),
+    [
+        ("single", lambda number: _said(1 + number % 2), 0, "answers one at a time within"),
+        ("single", lambda number: Reply(status=500), 1, "100.0% of the requests failed"),
+        ("soak --rate 0.001", lambda number: _said(1), 2, "invalid: nothing was sent"),
+        ("single --languages hau", lambda number: _said(1), 2, "says of no text in what language"),
+        # Of the two that are asked alone each has its own; from then on all get the first one's.
+        (
+            "single",
+            lambda number: _said(1 + (number == 1)),
+            1,
+            "ner-int8: call 1 was answered as call 0 is alone: answers were swapped",
+        ),
+    ],
+    ids=["kept", "broken", "nothing proved", "nothing to prove", "swapped"],
+)
+def test_each_status_is_said(
+    tmp_path: Path, scenario: str, reply: Callable[[int], Reply], status: int, said: str
+) -> None:
+    file = tmp_path / "two.txt"
+    file.write_text("Kano\nJos\n")
+    name, *flags = scenario.split()
+    with scripted(reply, FACTS) as server:
+        done = _command(
+            *(name, "--host", f"{server.url}/", "--variant", "ner-int8", "--texts", str(file)),
+            *("--seconds", "0.5", "--warmup", "0", *flags),
+        )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_variant_or_server_that_is_not_there_is_one_line(tiny: Server) -> None:
