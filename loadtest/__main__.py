@@ -11,7 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from loadtest import command, faults, rehearsal, scenarios
+try:
+    from loadtest import command, faults, rehearsal, scenarios
+except ModuleNotFoundError as missing:
+    # As after `make serve` alone: a server needs none of what loads it.
+    print(f"{missing.name} is not installed: make .venv/.loadtest", file=sys.stderr)
+    sys.exit(2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -100,9 +100,9 @@ class Difference:
         if not self.ratio.low > 0 or not math.isfinite(self.ratio.high):
             return "not enough rounds"
         if self.ratio.low <= 1 <= self.ratio.high:
-            return "no difference: the interval holds 1"
+            return "the interval holds 1"
         if apart(self.ratio.mean) <= apart(self.noise):
-            return "no difference: smaller than the machine's noise"
+            return "the difference is smaller than this machine's noise"
         return ""
 
 

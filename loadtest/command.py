@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest import checker, promises, traffic
 from loadtest.arrivals import BadArrivals
-from loadtest.flags import above_0, count, from_0
+from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Run, Unusable
 from loadtest.texts import BadTraffic
 
 if TYPE_CHECKING:
-    from loadtest.compare import Comparison, Engine, Settings
-    from loadtest.findings import Findings
+    from loadtest.compare import Engine, Settings
+    from loadtest.findings import Findings, Search
     from loadtest.watch import Fact, Server
 
 DEFAULT_HOST = "http://127.0.0.1:3000"
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     host = os.environ.get("KADOGO_URL") or DEFAULT_HOST
-    parser.add_argument("--host", default=host, type=_host, help="default: %(default)s")
+    parser.add_argument("--host", default=host, type=address, help="default: %(default)s")
     parser.add_argument(
         "--variants",
         default="",
@@ -102,8 +102,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return EXIT_UNUSABLE
     settings = _told(args, facts, names)
-    for found in reports:
-        print(book.terminal(found, args.price_cpu_hour))
+    print(book.terminal(reports, args.price_cpu_hour))
     args.out.mkdir(parents=True, exist_ok=True)
     written = {
         "html": page.html(reports, settings, args.price_cpu_hour),
@@ -168,55 +167,72 @@ def _compared(
         key=key,
     )
 
+    runs: list[Run] = []
+
     def measure(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
-        return send(variant=variant, arrivals=arrivals, seconds=seconds, seed=seed)
+        runs.append(send(variant=variant, arrivals=arrivals, seconds=seconds, seed=seed))
+        return runs[-1]
 
     found = compare(task, names, calls, measure, settings=settings, watch=server, say=_say)
     limit_s = args.p99_ms / 1000 if args.p99_ms else None
     searches = {}
     if args.search and limit_s:
-        searches = {name: _searched(measure, name, args, limit_s) for name in names}
+        searches = {
+            name: _searched(measure, name, args, limit_s, settings.senders) for name in names
+        }
     return findings(
         found,
         facts=facts,
         promises=promised,
         limit_s=limit_s,
-        swapped=_swapped(found, calls, alone),
+        swapped=_swapped(runs, calls, alone),
         searches=searches,
     )
 
 
 def _swapped(
-    found: Comparison, calls: Sequence[Call], alone: Mapping[str, checker.Alone]
+    runs: Sequence[Run], calls: Sequence[Call], alone: Mapping[str, checker.Alone]
 ) -> list[str]:
+    """Of all that was sent: turns, warm-ups, climbs and searches."""
     said = [
         sentence
-        for block in found.blocks
-        for run in (*block.before, block.run)
+        for run in runs
         for sentence in checker.sentences(
-            checker.checked(calls, run, alone[block.variant]), block.variant
+            checker.checked(calls, run, alone[run.variant]), run.variant
         )
     ]
     return list(dict.fromkeys(said))
 
 
 def _searched(
-    measure: Engine, name: str, args: argparse.Namespace, limit_s: float
-) -> list[tuple[float, float, bool]]:
-    from loadtest import scenarios
+    measure: Engine, name: str, args: argparse.Namespace, limit_s: float, senders: int
+) -> Search:
+    from loadtest import figures, scenarios
+    from loadtest.findings import Search
 
     def ask(arrivals: str, seconds: float) -> Run:
         _say(f"search: {name}, {arrivals} for {seconds:g} s")
         measure(name, arrivals, args.warmup, args.seed - 1)
         return measure(name, arrivals, seconds, args.seed)
 
-    outcome = scenarios.server(ask, seconds=SEARCH_S, limit_s=limit_s)
-    return [(step.rate, scenarios.latency(step.figures, 0.99), step.kept) for step in outcome.steps]
+    found = scenarios.server(ask, seconds=SEARCH_S, limit_s=limit_s, senders=senders)
+    return Search(
+        rate=found.rate,
+        bounded=found.bounded,
+        steps=[
+            (step.rate, scenarios.latency(step.figures, 0.99), step.kept)
+            for step in found.steps
+            if figures.arrivals([step.figures])
+        ],
+        invalid=found.invalid,
+    )
 
 
 def _status(reports: Sequence[Findings]) -> int:
+    from loadtest.findings import unproved
+
     wrong = [each for found in reports for each in (*found.broken, *found.mismatches)]
-    void = [each for found in reports for each in found.void]
+    void = [each for found in reports for each in (*found.void, *unproved(found.searches))]
     for each in wrong:
         print(f"not kept: {each}", file=sys.stderr)
     for each in void:
@@ -251,7 +267,3 @@ def _minutes(settings: Settings, variants: int) -> str:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _host(text: str) -> str:
-    return text.rstrip("/") if "://" in text else f"http://{text.rstrip('/')}"

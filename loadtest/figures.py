@@ -56,7 +56,7 @@ def in_time(run: Run) -> int:
 
     In a closed loop as many more are under way then as there are callers: a tenth of a short run.
     """
-    return sum(each.done_s <= run.seconds for each in run.right)
+    return sum(bool(each.done_s <= run.seconds) for each in run.right)
 
 
 def goodput(runs: Sequence[Run], limit_s: float) -> float:

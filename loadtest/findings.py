@@ -18,7 +18,7 @@ from loadtest.compare import Block, Climb, Comparison, Kind
 from loadtest.crosscheck import mismatches
 from loadtest.promises import Measured, Promises, broken, kept
 from loadtest.record import Run
-from loadtest.validity import CORES, generator, invalid
+from loadtest.validity import CORES, Generator, generator, invalid
 from loadtest.watch import Fact, Quality
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -60,7 +60,7 @@ class Row:
     p50 ...   seconds, at the comparison's rate
     goodput   right answers within the limit, a second, at that rate
     failed    share of the arrivals
-    late_s    p99 of how late the load was
+    load      how its generator did, in all rounds at that rate
     histogram of right answers, HDR
     rounds    p99 and peak rate of every round, in their order
     """
@@ -74,6 +74,7 @@ class Row:
     answers: int
     failed: float
     failures: Mapping[str, int]
+    load: Generator
     server: Server
     histogram: str
     bytes: int | None
@@ -93,6 +94,22 @@ class Row:
             failures=self.failed,
             f1=self.quality.mean if self.quality else None,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """
+    For the largest rate of a variant whose p99 is within the limit.
+
+    rate     requests a second; None: there is none. `bounded`: more are not within it
+    steps    (rate, p99, whether the limit was kept) that were tried
+    invalid  why nothing was proved
+    """
+
+    rate: float | None
+    bounded: bool = True
+    steps: Sequence[tuple[float, float, bool]] = ()
+    invalid: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +139,12 @@ class Findings:
     void: tuple[str, ...] = ()
     labelled: bool = False
     climbs: Mapping[str, Climb] = field(default_factory=dict)
-    searches: Mapping[str, Sequence[tuple[float, float, bool]]] = field(default_factory=dict)
+    searches: Mapping[str, Search] = field(default_factory=dict)
+
+    def against(self, variant: str) -> list[str]:
+        """What it broke or answered as nobody should: such sentences begin with its name."""
+        said = (each.partition(variant) for each in (*self.broken, *self.mismatches))
+        return [why.lstrip(":, ") for before, _, why in said if not before and why[:1] in ":,"]
 
     def row(self, variant: str) -> Row:
         return next(row for row in self.rows if row.variant == variant)
@@ -135,14 +157,14 @@ def findings(
     promises: Promises | None = None,
     limit_s: float | None = None,
     swapped: Sequence[str] = (),
-    searches: Mapping[str, Sequence[tuple[float, float, bool]]] | None = None,
+    searches: Mapping[str, Search] | None = None,
     resamples: int = bootstrap.RESAMPLES,
 ) -> Findings:
     """
     facts     what the server says of its variants
     swapped   sentences on answers that were others'
-    searches  variant -> (rate, p99, whether the limit was kept) that were tried
     """
+    searches = searches or {}
     promises = promises or Promises()
     draws = {turn: _drawn(found, *turn, resamples) for turn in _turns(found)}
     first = found.variants[0]
@@ -187,12 +209,25 @@ def findings(
         broken=tuple(broken(promises, measured)),
         kept=tuple(kept(promises, found.variants)),
         mismatches=(*_mismatches(found), *swapped),
-        doubts=tuple(_doubts(found, rows)),
+        doubts=(
+            *_doubts(found, rows),
+            *_lacking(found, facts or {}),
+            *unproved(searches),
+        ),
         void=tuple(_void(found)),
         labelled=told,
         climbs=found.climbs,
-        searches=searches or {},
+        searches=searches,
     )
+
+
+def unproved(searches: Mapping[str, Search]) -> list[str]:
+    """Why it is not known what a variant keeps within the limit, a sentence each."""
+    return [
+        f"{name}: its largest rate is not known: {each}"
+        for name, search in searches.items()
+        for each in search.invalid
+    ]
 
 
 # --- figures with intervals --------------------------------------------------------------------
@@ -265,6 +300,7 @@ def _row(
         answers=sum(len(run.right) for run in runs),
         failed=sum(failures.values()) / arrivals if arrivals else 1.0,
         failures=failures,
+        load=_load(found, name),
         server=_server(loaded, draws),
         histogram=figures.encoded(each.latency_s for run in runs for each in run.right),
         bytes=fact.bytes if fact else None,
@@ -356,16 +392,29 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
     return said
 
 
+def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[str]:
+    lacks = {
+        name: labelled.strangers(found.calls, facts[name].labels)
+        for name in found.variants
+        if name in facts and facts[name].labels
+    }
+    return [f"{n}: it cannot find {', '.join(each)}" for n, each in lacks.items() if each]
+
+
 def _void(found: Comparison) -> list[str]:
     """Of all rounds together: one late moment does not spoil the others."""
     said = []
     for name in found.variants:
-        runs = [each.run for each in found.of(name, "open")]
-        whole = replace(
-            _whole(found, name, "open"),
-            seconds=sum(run.seconds for run in runs),
-            dropped=sum(run.dropped for run in runs),
-            cores=float(np.mean([run.cores for run in runs])),
-        )
-        said += [f"{name}: {each}" for each in invalid(generator(whole))]
+        said += [f"{name}: {each}" for each in invalid(_load(found, name))]
     return said
+
+
+def _load(found: Comparison, name: str) -> Generator:
+    runs = [each.run for each in found.of(name, "open")]
+    whole = replace(
+        _whole(found, name, "open"),
+        seconds=sum(run.seconds for run in runs),
+        dropped=sum(run.dropped for run in runs),
+        cores=float(np.mean([run.cores for run in runs])),
+    )
+    return generator(whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from urllib.parse import urlsplit
 
 
 def count(text: str) -> int:
@@ -23,6 +24,19 @@ def from_0(text: str) -> float:
     if not 0 <= (value := _number(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number, 0 or more")
     return value
+
+
+def address(text: str) -> str:
+    """Of a server, without a slash at its end; http:// where it is left out."""
+    found = (text if "://" in text else f"http://{text}").rstrip("/")
+    try:
+        parts = urlsplit(found)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise argparse.ArgumentTypeError(f"{text} is no server's address: http://HOST:3000 is one")
+    return found
 
 
 def _number(text: str) -> float:

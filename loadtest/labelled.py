@@ -89,6 +89,20 @@ def strangers(calls: Iterable[Call], labels: Iterable[str]) -> list[str]:
     return sorted({kind for right in gold for kind in _kinds(right)} - known)
 
 
+def told(calls: Sequence[Call], run: Run, labels: Iterable[str]) -> list[tuple[str, str]]:
+    """Name and value of each score, and the labels that the variant, which has `labels`, lacks."""
+    found = [
+        (
+            name,
+            f"{each.macro.mean:.4f} ({each.macro.low:.4f} to {each.macro.high:.4f}), "
+            f"of {each.macro.n} texts",
+        )
+        for name, each in scores(calls, run).items()
+    ]
+    lacks = ", ".join(strangers(calls, labels))
+    return [*found, ("cannot find", f"{lacks}: it has no such label")] if lacks else found
+
+
 # --- metrics of summed counts -----------------------------------------------------------------
 # Rows are (labels, 3): right, found, gold. Entities have one label in this sense, topics several.
 

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 from loadtest import traffic
 from loadtest.arrivals import BadArrivals, parse
 from loadtest.engine import CALLERS, LAST_ANSWERS_S, Caller, Load, Work, headers_of, prepare
+from loadtest.flags import above_0, address, count, from_0
+from loadtest.record import Call
 from loadtest.shares import Share, figures, from_wire, measured, merged, to_wire
 from loadtest.texts import BadTraffic
 
 __all__ = ["Arriving", "Caller"]  # what Locust looks for
 
 CALLS = 4096
+EXIT_UNUSABLE = 2
 SHARE, DONE = "kadogo_share", "kadogo_done"
 PATIENCE_S = 15.0  # for workers to read their answers and report, beyond the last answers
 
@@ -43,11 +46,11 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("--arrivals", default="closed:16", help="as in docs/loadtesting.md")
     parser.add_argument("--variant", default="", help="empty: the task's default variant")
     parser.add_argument("--task", choices=sorted(traffic.PATHS), default="ner")
-    parser.add_argument("--seconds", type=float, default=60.0, help="measured")
-    parser.add_argument("--warmup", type=float, default=5.0, help="seconds before, not measured")
-    parser.add_argument("--callers", type=int, default=CALLERS, help="under way at once, at most")
+    parser.add_argument("--seconds", type=above_0, default=60.0, help="measured")
+    parser.add_argument("--warmup", type=from_0, default=5.0, help="seconds before, not measured")
+    parser.add_argument("--callers", type=count, default=CALLERS, help="under way at once, at most")
     parser.add_argument("--figures", default="", help="a JSON file to write at the end")
-    traffic.add_arguments(parser)
+    traffic.add_arguments(parser, mixes=True)
 
 
 class _State:
@@ -93,10 +96,13 @@ def begin(environment: Environment, **_: Any) -> None:
     if asked is not None:
         try:
             parse(asked.arrivals)
-            traffic.calls(traffic.from_arguments(asked), task=asked.task, count=1)
-        except (BadArrivals, BadTraffic) as error:
+            if asked.tasks and asked.variant:
+                raise BadTraffic("a variant has one task: leave out --variant or --tasks")
+            _calls(asked, 1)
+            environment.host = address(environment.host) if environment.host else None
+        except (ArgumentTypeError, BadArrivals, BadTraffic) as error:
             print(error, file=sys.stderr)
-            sys.exit(2)
+            sys.exit(EXIT_UNUSABLE)
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
@@ -129,7 +135,7 @@ def close_load(**_: Any) -> None:
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]
 def tell(environment: Environment, **_: Any) -> None:
-    """The figures of all shares, where they come together."""
+    """The figures of all shares, where they come together; status 2 where they prove nothing."""
     if not isinstance(environment.runner, LocalRunner | MasterRunner) or not _state.reported:
         return
     found = figures(merged(list(_state.reported.values())))
@@ -137,18 +143,25 @@ def tell(environment: Environment, **_: Any) -> None:
         found["invalid"].append(f"{missing} of {_state.expected} workers did not report")
     for name, value in found.items():
         print(f"{name:<16} {value}", flush=True)
+    if found["invalid"]:
+        environment.process_exit_code = EXIT_UNUSABLE
     if environment.parsed_options and environment.parsed_options.figures:
         written = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
         Path(environment.parsed_options.figures).write_text(written, encoding="utf-8")
 
 
+def _calls(asked: Any, count: int) -> list[Call]:
+    """Of one task, or of a mix of them. Raises BadTraffic."""
+    task = None if asked.tasks else asked.task
+    return traffic.calls(traffic.from_arguments(asked), task=task, count=count)
+
+
 def _work(asked: Any, host: str) -> Work:
-    sent = traffic.from_arguments(asked)
     return Work(
         host=host,
         variant=asked.variant,
         task=asked.task,
-        calls=traffic.calls(sent, task=asked.task, count=CALLS) if host else (),
+        calls=_calls(asked, CALLS) if host else (),
         arrivals=asked.arrivals,
         seconds=asked.seconds,
         warmup_s=asked.warmup,

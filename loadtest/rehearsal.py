@@ -352,9 +352,9 @@ def run(args: argparse.Namespace) -> int:
 def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
     """Raises BadTraffic, Unusable."""
     from loadtest import engine
-    from loadtest.server import task_of
+    from loadtest.server import described
 
-    task = task_of(stage.url, args.variant)
+    task = described(stage.url, args.variant)["task"]
     calls = traffic.calls(traffic.from_arguments(args), task=task, count=CALLS)
     with checker.connection(stage.url) as post:
         alone = checker.alone(calls, args.variant, post)

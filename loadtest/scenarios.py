@@ -22,14 +22,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from loadtest import checker, labelled, traffic
-from loadtest.arrivals import BadArrivals, Bursts, Phase, parse, phases
-from loadtest.figures import percentile_s
-from loadtest.flags import above_0
+from loadtest import checker, figures, labelled, traffic
+from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases
+from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.texts import BadTraffic
-from loadtest.validity import CORES, generator, invalid
+from loadtest.validity import generator, invalid, unhindered
 
 DEFAULT_HOST = "http://127.0.0.1:3000"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
@@ -69,6 +68,7 @@ class Outcome:
     rows     name and value, as they are printed
     runs     the last of which is the answer's
     steps    of a search, in the order they were measured
+    rate     that it found; None: none keeps the limit. `bounded`: nor does any above it
     """
 
     scenario: str
@@ -79,6 +79,8 @@ class Outcome:
     broken: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     steps: tuple[Step[Run], ...] = ()
+    rate: float | None = None
+    bounded: bool = True
 
 
 # --- the scenarios ---------------------------------------------------------------------------
@@ -99,23 +101,30 @@ def single(ask: Ask, *, seconds: float) -> Outcome:
 
 
 def server(
-    ask: Ask, *, seconds: float, limit_s: float, precision: float = PRECISION, start: float = 0.0
+    ask: Ask,
+    *,
+    seconds: float,
+    limit_s: float,
+    precision: float = PRECISION,
+    start: float = 0.0,
+    senders: int = CALLERS,
 ) -> Outcome:
     """Poisson arrivals: the largest rate whose p99 meets the limit, found by search."""
     runs = [] if start else [ask(f"closed:{PEAK_CALLERS}", seconds * STEP)]
-    start = start or max(0.1, len(runs[0].right) / runs[0].seconds / 2)
+    start = start or max(0.1, figures.rate(runs) / 2)
 
     def measure(rate: float, longer: bool) -> tuple[bool, Run]:
         run = ask(f"poisson:{_plain(rate)}", seconds if longer else seconds * STEP)
-        return latency(run, 0.99) <= limit_s, run
+        return bool(run.requests) and latency(run, 0.99) <= limit_s, run
 
     found = largest(measure, start=start, precision=precision)
     last = found.steps[-1].figures
     reasons = invalid(generator(last)) if found.rate else []
-    # Where the generator was full, nobody knows whether the server was.
-    above = [s.figures for s in found.steps if not s.kept and s.rate > (found.rate or 0.0)]
-    if any(run.cores > CORES for run in above):
-        reasons.append(f"the generator took more than {CORES:g} of its core where the limit broke")
+    # Those above it have no part in the answer.
+    above = [s for s in found.steps if not s.kept and s.rate > (found.rate or 0.0)]
+    broke = [s.figures for s in above if s.rate == min(each.rate for each in above)]
+    doubts = (each for run in broke for each in _in_the_way(run, limit_s, senders))
+    reasons += dict.fromkeys(f"where the limit broke {each}" for each in doubts)
     within = f"with a p99 within {_ms(limit_s)}"
     if found.rate is None:
         verdict = f"{last.variant} keeps no rate {within}"
@@ -126,7 +135,9 @@ def server(
         (
             f"{step.rate:.4g}/s",
             f"p99 {_ms(latency(step.figures, 0.99))}, {'kept' if step.kept else 'not kept'}"
-            + (", confirming" if step.confirming else ""),
+            + (", confirming" if step.confirming else "")
+            if _arrivals(step.figures)
+            else "nothing was sent",
         )
         for step in found.steps
     )
@@ -139,13 +150,17 @@ def server(
         broken=() if found.rate else (verdict,),
         invalid=tuple(reasons),
         steps=found.steps,
+        rate=found.rate,
+        bounded=found.bounded,
     )
 
 
 def offline(ask: Ask, calls: Sequence[Call], *, seconds: float, callers: int) -> Outcome:
     """As many at once as the server can use: texts a second. Latency is no matter."""
     run = ask(f"closed:{callers}", seconds)
-    texts = sum(len(calls[each.call].texts) for each in run.right)
+    # Late ones are none of the rate: as many are under way at the end as there are callers.
+    in_time = (each for each in run.right if each.done_s <= run.seconds)
+    texts = sum(len(calls[each.call].texts) for each in in_time)
     inputs = max(len(call.texts) for call in calls)
     of = "" if inputs == 1 else f", {inputs} a request"
     return Outcome(
@@ -166,14 +181,17 @@ def burst(
     runs = []
     if not arrivals:
         runs = [ask(f"closed:{PEAK_CALLERS}", min(10.0, seconds))]
-        peak = max(0.1, len(runs[0].right) / runs[0].seconds)
+        peak = max(0.1, figures.rate(runs))
         arrivals = f"bursts:{_plain(CALM * peak)}/8s,{_plain(BURST * peak)}/2s"
     process = parse(arrivals)
     if not isinstance(process, Bursts):
         raise BadArrivals(f"{arrivals} has no bursts: bursts:50/20s,400/2s has")
     run = ask(arrivals, seconds)
-    stretches = _stretches(run, phases(process, seconds=seconds, seed=seed))
-    told = {name: _p99_told(each) for name, each in stretches.items() if each.requests}
+    # Nobody wrote down when those were due that were dropped; the schedule knows.
+    sent = {each.due_s for each in run.requests}
+    dropped = [at for at in due(process, seconds=seconds, seed=seed) if at not in sent]
+    stretches = _stretches(run, dropped, phases(process, seconds=seconds, seed=seed))
+    told = {name: _p99_told(each) for name, each in stretches.items() if _arrivals(each)}
     wrong = [
         f"the p99 {name} was {_ms(latency(stretches[name], 0.99))}, above {_ms(limit_s)}"
         for name in told
@@ -187,18 +205,23 @@ def burst(
         rows=(
             *rows(run),
             *(
-                (f"p99 {name}", f"{value}, of {len(stretches[name].requests)}")
+                (f"p99 {name}", f"{value}, of {_arrivals(stretches[name])}")
                 for name, value in told.items()
             ),
         ),
         runs=(*runs, run),
-        broken=tuple(wrong),
+        broken=(*_failures(run), *wrong),
         invalid=tuple(invalid(generator(run))),
     )
 
 
 def soak(
-    ask: Ask, *, seconds: float, rate: float, resident: Callable[[], Sequence[int]]
+    ask: Ask,
+    *,
+    seconds: float,
+    rate: float,
+    resident: Callable[[], Sequence[int]],
+    limit_s: float | None = None,
 ) -> Outcome:
     """A rate that can be kept, for long: memory and p99 stay as they were, and nothing fails."""
     run = ask(f"poisson:{_plain(rate)}", seconds)
@@ -209,6 +232,8 @@ def soak(
     wrong = []
     if failed:
         wrong.append(f"{failed} of {len(run.requests) + run.dropped} requests failed")
+    if limit_s is not None and (p99 := latency(run, 0.99)) > limit_s:
+        wrong.append(f"the p99 was {_ms(p99)}, above {_ms(limit_s)}")
     if after > DRIFT * before:
         wrong.append(f"the p99 went from {_ms(before)} to {_ms(after)}, above {DRIFT:g} times")
     told = "not measured: the server runs elsewhere"
@@ -238,21 +263,21 @@ def soak(
 
 def latency(run: Run, share: float) -> float:
     """Of all arrivals: what failed or was dropped took for ever. 0 of none."""
-    return percentile_s([run], share)
+    return figures.percentile_s([run], share)
 
 
 def rows(run: Run) -> tuple[tuple[str, str], ...]:
     found = generator(run)
     errors = Counter(each.error for each in run.requests if each.error)
     times = [each.latency_s for each in run.right]
-    quantiles = np.quantile(times, [0.5, 0.9, 0.99]) if times else (0.0, 0.0, 0.0)
+    quantiles = np.quantile(times, [0.5, 0.9, 0.99]) if times else ()
     return (
         ("arrivals", run.arrivals),
         ("measured", f"{run.seconds:g} s"),
         ("offered", f"{found.offered:.1f}/s"),
         ("sent", f"{found.achieved:.1f}/s, {run.dropped} dropped"),
-        ("right answers", f"{len(run.right) / run.seconds:.1f}/s"),
-        ("p50, p90, p99", ", ".join(_ms(float(each)) for each in quantiles)),
+        ("right answers", f"{figures.rate([run]):.1f}/s"),
+        ("p50, p90, p99", ", ".join(_ms(float(each)) for each in quantiles) or "none"),
         ("failures", ", ".join(f"{n} {error}" for error, n in errors.most_common()) or "none"),
         ("generator", f"{run.cores:.2f} cores, p99 late {_ms(found.late_p99_s)}"),
     )
@@ -265,37 +290,53 @@ def told(outcome: Outcome) -> str:
     return "\n".join([outcome.verdict, *outcome.broken, "", *lines])
 
 
+def _in_the_way(run: Run, limit_s: float, senders: int) -> list[str]:
+    """Why a step that broke the limit says nothing of the server; none: it was the server."""
+    sent = replace(run, dropped=0)
+    # Where all senders were busy, what waited and was dropped waited for the server. But where all
+    # that was sent kept the limit, so many senders were too few.
+    found = run if latency(sent, 0.99) <= limit_s else sent
+    return invalid(generator(unhindered(found, senders)))
+
+
 def _p99_told(run: Run) -> str:
     """Of right answers, and how many were not."""
-    failed = 1 - len(run.right) / len(run.requests)
-    p99 = latency(replace(run, requests=tuple(run.right)), 0.99)
-    return _ms(p99) + (f" ({failed:.1%} refused or failed)" if failed else "")
+    failed = 1 - len(run.right) / _arrivals(run)
+    p99 = latency(replace(run, requests=tuple(run.right), dropped=0), 0.99)
+    return (_ms(p99) if run.right else "no answer") + (
+        f" ({failed:.1%} refused, dropped or failed)" if failed else ""
+    )
+
+
+def _arrivals(run: Run) -> int:
+    return figures.arrivals([run])
 
 
 def _failures(run: Run) -> tuple[str, ...]:
-    whole = len(run.requests) + run.dropped
+    whole = _arrivals(run)
     share = 1 - len(run.right) / whole if whole else 1.0
     return (
         (f"{share:.1%} of the requests failed, above {FAILURES:.0%}",) if share > FAILURES else ()
     )
 
 
-def _stretches(run: Run, found: Sequence[Phase]) -> dict[str, Run]:
-    """The requests due in bursts, in the seconds after each, and otherwise."""
+def _stretches(run: Run, dropped: Sequence[float], found: Sequence[Phase]) -> dict[str, Run]:
+    """What was due in bursts, in the seconds after each, and otherwise; `dropped`: when."""
     bursts = [(each.start_s, each.end_s) for each in found if each.burst]
 
-    def place(request: Request) -> str:
-        if any(start <= request.due_s < end for start, end in bursts):
+    def place(due_s: float) -> str:
+        if any(start <= due_s < end for start, end in bursts):
             return "in bursts"
-        if any(end <= request.due_s < end + AFTER_S for _, end in bursts):
+        if any(end <= due_s < end + AFTER_S for _, end in bursts):
             return f"in the {AFTER_S:g} s after"
         return "while calm"
 
     names = ("in bursts", f"in the {AFTER_S:g} s after", "while calm")
     places: dict[str, list[Request]] = {name: [] for name in names}
     for each in run.requests:
-        places[place(each)].append(each)
-    return {n: replace(run, requests=tuple(each), dropped=0) for n, each in places.items()}
+        places[place(each.due_s)].append(each)
+    lost = Counter(map(place, dropped))
+    return {n: replace(run, requests=tuple(each), dropped=lost[n]) for n, each in places.items()}
 
 
 def _third(run: Run, number: int) -> Run:
@@ -335,7 +376,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     host = os.environ.get("KADOGO_URL") or DEFAULT_HOST
-    parser.add_argument("--host", default=host, help="the server (default: %(default)s)")
+    parser.add_argument(
+        "--host", default=host, type=address, help="the server (default: %(default)s)"
+    )
     parser.add_argument("--variant", default="ner-int8", help="default: %(default)s")
     parser.add_argument(
         "--seconds",
@@ -345,18 +388,18 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     )
     if name == "overload":
         parser.add_argument("--times", type=above_0, default=3.0, help="of the peak (default: 3)")
-        parser.add_argument("--deadline-ms", type=int, default=1000, help="default: %(default)s")
+        parser.add_argument("--deadline-ms", type=count, default=1000, help="default: %(default)s")
     else:
         parser.add_argument(
-            "--warmup", type=float, default=WARMUP_S, help="seconds before (default: %(default)g)"
+            "--warmup", type=from_0, default=WARMUP_S, help="seconds before (default: %(default)g)"
         )
     if name in ("server", "burst", "soak"):
-        limit = None if name == "burst" else P99_MS
+        without = "none, and {:g} to find a rate by" if name == "soak" else "none"
         parser.add_argument(
             "--p99-ms",
             type=above_0,
-            default=limit,
-            help=f"the limit (default: {limit or 'none'})",
+            default=P99_MS if name == "server" else None,
+            help=f"the limit (default: {P99_MS if name == 'server' else without.format(P99_MS)})",
         )
     if name == "server":
         parser.add_argument(
@@ -364,7 +407,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         )
     if name == "offline":
         parser.add_argument(
-            "--callers", type=int, default=OFFLINE_CALLERS, help="default: %(default)s"
+            "--callers", type=count, default=OFFLINE_CALLERS, help="default: %(default)s"
         )
     if name == "burst":
         parser.add_argument(
@@ -405,10 +448,11 @@ def measure(args: argparse.Namespace) -> Outcome:
     """Raises BadArrivals, BadTraffic, Unusable."""
     # Late and first: Locust patches the standard library before ssl is imported.
     from loadtest import engine
-    from loadtest.server import task_of, workers_of
+    from loadtest.server import described, workers_of
 
     settings = traffic.from_arguments(args)
-    calls = traffic.calls(settings, task=task_of(args.host, args.variant), count=CALLS)
+    asked = described(args.host, args.variant)
+    calls = traffic.calls(settings, task=asked["task"], count=CALLS)
     key = os.environ.get("KADOGO_KEY")
     with checker.connection(args.host, engine.headers_of(key)) as post:
         alone = checker.alone(calls, args.variant, post)
@@ -428,12 +472,18 @@ def measure(args: argparse.Namespace) -> Outcome:
             key=key,
         )
 
-    limit_s = (getattr(args, "p99_ms", None) or P99_MS) / 1000
+    p99_ms = getattr(args, "p99_ms", None)
+    limit_s = p99_ms / 1000 if p99_ms else None
     match args.scenario:
         case "single":
             outcome = single(ask, seconds=args.seconds)
         case "server":
-            outcome = server(ask, seconds=args.seconds, limit_s=limit_s, precision=args.precision)
+            outcome = server(
+                ask,
+                seconds=args.seconds,
+                limit_s=args.p99_ms / 1000,
+                precision=args.precision,
+            )
         case "offline":
             outcome = offline(ask, calls, seconds=args.seconds, callers=args.callers)
         case "burst":
@@ -441,26 +491,37 @@ def measure(args: argparse.Namespace) -> Outcome:
                 ask,
                 seconds=args.seconds,
                 seed=args.seed,
-                limit_s=limit_s if args.p99_ms else None,
+                limit_s=limit_s,
                 arrivals=args.arrivals,
             )
         case _:
-            rate = args.rate or SOAK * _found(ask, min(60.0, args.seconds), limit_s)
+            found_s = min(60.0, args.seconds)
+            rate = args.rate or SOAK * _found(ask, found_s, limit_s or P99_MS / 1000)
             with _resident(workers_of(args.host)) as memory:
-                outcome = soak(ask, seconds=args.seconds, rate=rate, resident=lambda: memory)
-    return _with_quality(outcome, calls, alone)
+                outcome = soak(
+                    ask,
+                    seconds=args.seconds,
+                    rate=rate,
+                    resident=lambda: memory,
+                    limit_s=limit_s,
+                )
+    return _with_quality(outcome, calls, alone, asked["labels"])
 
 
 def _found(ask: Ask, seconds: float, limit_s: float) -> float:
-    steps = server(ask, seconds=seconds, limit_s=limit_s).steps
-    if not steps[-1].kept:
+    found = server(ask, seconds=seconds, limit_s=limit_s)
+    if found.invalid:
+        raise Unusable(f"what the server can do is not known: {found.invalid[0]}; give a --rate")
+    if found.rate is None:
         raise Unusable(
             f"no rate has a p99 within {_ms(limit_s)}: give a --rate or another --p99-ms"
         )
-    return steps[-1].rate
+    return found.rate
 
 
-def _with_quality(outcome: Outcome, calls: Sequence[Call], alone: checker.Alone) -> Outcome:
+def _with_quality(
+    outcome: Outcome, calls: Sequence[Call], alone: checker.Alone, labels: Sequence[str]
+) -> Outcome:
     """Scored on the very answers; one that belongs to another call breaks the run."""
     last = outcome.runs[-1]
     found = checker.checked(calls, last, alone)
@@ -469,10 +530,7 @@ def _with_quality(outcome: Outcome, calls: Sequence[Call], alone: checker.Alone)
         for each in outcome.runs
         for sentence in checker.sentences(checker.checked(calls, each, alone), outcome.variant)
     ]
-    scores = tuple(
-        (name, f"{each.macro.mean:.4f} ({each.macro.low:.4f} to {each.macro.high:.4f})")
-        for name, each in labelled.scores(calls, last).items()
-    )
+    scores = labelled.told(calls, last, labels)
     seen = f"{found.compared} answers, {found.unknown} unknown, {found.sight:.1%} of swaps are seen"
     return replace(
         outcome,

@@ -34,16 +34,21 @@ def get(host: str, path: str) -> Any:
     return json.loads(fetch(host, path))
 
 
-def task_of(host: str, variant: str) -> str:
-    """What that variant does. Raises Unusable."""
+def described(host: str, variant: str) -> dict[str, Any]:
+    """What a server says of a variant: "task", "labels" and more. Raises Unusable."""
     try:
-        return str(get(host, f"/v1/variants/{variant}")["task"])
+        every: dict[str, dict[str, Any]] = {
+            each["name"]: each for each in get(host, "/v1/variants")["variants"]
+        }
+        if variant not in every:
+            raise Unusable(f"{host} has no variant {variant} to ask: there are {', '.join(every)}")
+        return every[variant]
     except HTTPError as error:
-        raise Unusable(f"{host} has no variant {variant} to ask (HTTP {error.code})") from None
+        raise Unusable(f"{host} does not list its variants (HTTP {error.code})") from None
     except URLError as error:
         raise Unusable(f"no server answers at {host} ({error.reason}): run `make serve`") from None
     except (OSError, ValueError, TypeError, KeyError):
-        raise Unusable(f"{host} does not describe {variant}: is it Kadogo?") from None
+        raise Unusable(f"{host}/v1/variants lists no variants: is it Kadogo?") from None
 
 
 def workers_of(host: str) -> list[psutil.Process]:

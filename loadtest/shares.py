@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loadtest.figures import added, encoded, percentiles_s
+from loadtest.figures import added, encoded, in_time, percentiles_s
 from loadtest.record import Run
 from loadtest.validity import Generator, invalid
 
@@ -23,6 +23,7 @@ class Share:
     latency, late  encoded histograms of microseconds: of right answers; of all that were sent
     every          as latency, of right answers and failures
     errors         what went wrong -> how often
+    in_time        right answers that came before the end
     cores          of the busiest worker
     """
 
@@ -36,6 +37,7 @@ class Share:
     late: str
     errors: Mapping[str, int]
     cores: float
+    in_time: int
     workers: int = 1
 
     @property
@@ -59,6 +61,7 @@ def measured(run: Run) -> Share:
         late=encoded(each.late_s for each in run.requests),
         errors=dict(Counter(each.error for each in run.requests if each.error)),
         cores=run.cores,
+        in_time=in_time(run),
     )
 
 
@@ -78,6 +81,7 @@ def merged(shares: Sequence[Share]) -> Share:
         late=added(each.late for each in shares),
         errors=dict(errors.most_common()),
         cores=max(each.cores for each in shares),
+        in_time=sum(each.in_time for each in shares),
         workers=sum(each.workers for each in shares),
     )
 
@@ -116,7 +120,7 @@ def figures(share: Share) -> dict[str, Any]:
         "workers": share.workers,
         "offered/s": round(found.offered, 3),
         "sent/s": round(found.achieved, 3),
-        "right answers/s": round(share.right / share.seconds, 3),
+        "right answers/s": round(share.in_time / share.seconds, 3),
         "sent": share.sent,
         "right": share.right,
         "dropped": share.dropped,

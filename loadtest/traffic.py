@@ -147,7 +147,9 @@ def _ranked(texts: Sequence[Text], traffic: Traffic, stream: str) -> Iterator[Te
 
 def _known(wanted: Mapping[str, float], known: Sequence[str], where: str) -> None:
     if strange := [name for name in wanted if name not in known]:
-        there = ", ".join(name for name in known if name) or "none that are named"
+        there = ", ".join(name for name in known if name)
+        if not there:
+            raise BadTraffic(f"{where} says of no text in what language it is: leave out languages")
         raise BadTraffic(f"{where} has no texts in {', '.join(strange)}: there are {there}")
 
 
@@ -193,14 +195,18 @@ def _result(task: str, result: Any) -> Result:
 # --- the command line ------------------------------------------------------------------------
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `from_arguments`, for our own command line and for Locust's."""
+def add_arguments(parser: argparse.ArgumentParser, *, mixes: bool = False) -> None:
+    """
+    The flags of `from_arguments`, for our own command line and for Locust's.
 
-    def flag(name: str, default: Any, explanation: str) -> None:
+    mixes  whether a run may have more than one task; --tasks is refused where it may not
+    """
+
+    def flag(name: str, default: Any, explanation: str, kind: Any = None) -> None:
         parser.add_argument(
             f"--{name}",
             default=os.environ.get(f"LOADTEST_{name.upper()}") or default,
-            type=type(default),
+            type=kind or type(default),
             help=explanation,
         )
 
@@ -211,7 +217,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: sentences for ner, articles for classification)",
     )
     flag("languages", "", "and their weights, as in hau:2,swa:1 (default: as they are found)")
-    flag("tasks", "", "and their weights, as in ner:3,classification:1 (default: alike)")
+    if mixes:
+        flag("tasks", "", "and their weights, as in ner:3,classification:1 (default: one task)")
+    else:
+        flag("tasks", "", argparse.SUPPRESS, _no_mix)
     flag(
         "duplicates",
         0.0,
@@ -233,6 +242,14 @@ def from_arguments(args: argparse.Namespace) -> Traffic:
         seed=args.seed,
         **({"tasks": tasks} if tasks else {}),
     )
+
+
+def _no_mix(text: str) -> str:
+    if text:
+        raise argparse.ArgumentTypeError(
+            "a variant has one task: `locust -f loadtest/locustfile.py` without --variant mixes"
+        )
+    return text
 
 
 def weights(text: str) -> dict[str, float]:

@@ -96,12 +96,17 @@ def stalled(run: Run, senders: int) -> bool:
     Whether the generator itself was late: of the requests that went out while one of so many
     senders was free. Where none was, it was the server that kept them.
     """
+    return late(generator(unhindered(run, senders)))
+
+
+def unhindered(run: Run, senders: int) -> Run:
+    """Of its requests those that were due while one of so many senders was free."""
     sent = np.sort([each.sent_s for each in run.requests])
     done = np.sort([each.done_s for each in run.requests])
     due = np.array([each.due_s for each in run.requests])
     under_way = np.searchsorted(sent, due, "right") - np.searchsorted(done, due, "right")
     free = [each for each, busy in zip(run.requests, under_way, strict=True) if busy < senders]
-    return late(generator(replace(run, requests=tuple(free))))
+    return replace(run, requests=tuple(free))
 
 
 def _bound(found: Generator) -> float:

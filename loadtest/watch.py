@@ -122,6 +122,7 @@ class Fact:
     bytes: int | None = None
     digest: str = ""
     parent: str | None = None
+    labels: tuple[str, ...] = ()
     quality: Quality | None = None
 
 
@@ -216,6 +217,7 @@ def fact(variant: Mapping[str, Any]) -> Fact:
         bytes=variant.get("bytes"),
         digest=variant.get("digest") or "",
         parent=variant.get("parent"),
+        labels=tuple(variant.get("labels") or ()),
         quality=_quality(variant.get("evidence"), variant.get("parent")),
     )
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,8 +53,14 @@ def stalls(answer_s: float, *, at: int, stall_s: float) -> Callable[[int], Reply
 
 
 @contextmanager
-def scripted(reply: Callable[[int], Reply]) -> Iterator[Scripted]:
-    """`reply` is asked what becomes of request 0, 1, ... as it comes."""
+def scripted(
+    reply: Callable[[int], Reply], facts: Mapping[str, Any] | None = None
+) -> Iterator[Scripted]:
+    """
+    `reply` is asked what becomes of request 0, 1, ... as it comes.
+
+    facts  path -> what is answered to a GET of it, which is no request in this sense
+    """
     found = Scripted()
     ready = threading.Event()
     loop = asyncio.new_event_loop()
@@ -63,6 +69,11 @@ def scripted(reply: Callable[[int], Reply]) -> Iterator[Scripted]:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                if head.startswith("GET "):
+                    known = json.dumps((facts or {})[head.split()[1]]).encode()
+                    writer.write(b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(known))
+                    writer.write(known)
+                    continue
                 length = next(
                     int(line.split(":")[1])
                     for line in head.lower().splitlines()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import figures
+import loadtest
+from loadtest import checker, command, figures, traffic
 from loadtest.compare import Comparison, Settings, compare, turns
 from loadtest.figures import DROPPED
-from loadtest.findings import Findings, findings
-from loadtest.promises import parse
+from loadtest.findings import Findings, Search, findings
+from loadtest.promises import Promises, parse
 from loadtest.record import Call, Run, Unusable
 from loadtest.validity import generator, late, stalled
 from loadtest.watch import Fact, Look, Quality
@@ -225,7 +230,9 @@ def test_quality_is_of_the_evidence_or_of_the_very_answers(comparison: Compariso
         )
         for block in comparison.blocks
     )
+    facts["fast"] = Fact(name="fast", task="ner", labels=("O", "B-PER", "I-PER"))
     labelled = findings(replace(comparison, calls=calls, blocks=blocks), facts=facts, resamples=50)
+    assert labelled.doubts == ("fast: it cannot find LOC",) and not told.doubts
     assert labelled.labelled
     assert [row.quality and row.quality.mean for row in labelled.rows] == [1.0, 1.0, 0.0]
     assert [row.quality and row.quality.drop for row in labelled.rows] == [0.0, 0.0, 1.0]
@@ -248,8 +255,50 @@ def test_a_load_that_was_in_the_way_proves_nothing(comparison: Comparison) -> No
         else block
         for block in comparison.blocks
     )
-    [reason] = findings(replace(comparison, blocks=late), resamples=50).void
+    told = findings(replace(comparison, blocks=late), resamples=50)
+    assert told.row("fast").load.late_p99_s == pytest.approx(0.1)
+    assert told.row("base").load.offered == pytest.approx(comparison.rate, rel=0.2)
+    [reason] = told.void
     assert reason.startswith("fast: requests went out late")
+
+
+def test_a_search_that_proves_nothing_is_doubted(comparison: Comparison) -> None:
+    searches = {"fast": Search(rate=9.0, invalid=["nothing was sent"]), "base": Search(rate=1.0)}
+    told = findings(comparison, searches=searches, resamples=50)
+    assert told.doubts == ("fast: its largest rate is not known: nothing was sent",)
+    assert not told.void
+
+
+@pytest.mark.parametrize("where", ["closed", "poisson:", "ramp", "search", "never"])
+def test_a_swapped_answer_is_found_wherever_it_was_given(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues, asked = Queues({"base": 0.01}), CALLS
+    said = {call.texts[0]: frozenset({(0, i, "LOC")}) for i, call in enumerate(asked)}
+
+    def run(host: str, *, variant: str, arrivals: str, seconds: float, seed: int, **_: Any) -> Run:
+        swaps = arrivals.startswith(where) or (where, seconds) == ("search", 3.0)
+        found = queues(variant, arrivals, seconds, seed)
+        answers = (said[asked[(each.call + swaps) % 64].texts[0]] for each in found.requests)
+        told = (replace(r, answer=(a,)) for r, a in zip(found.requests, answers, strict=True))
+        return replace(found, requests=tuple(told))
+
+    # In the engine's stead: it patches ssl, which this process has imported.
+    engine = SimpleNamespace(run=run, headers_of=lambda key: {})
+    monkeypatch.setitem(sys.modules, "loadtest.engine", engine)
+    monkeypatch.setattr(loadtest, "engine", engine, raising=False)
+    monkeypatch.setattr(command, "SEARCH_S", 3.0)
+    monkeypatch.setattr(traffic, "calls", lambda *_, **__: asked)
+    known = {("ner", text): answer for text, answer in said.items()}
+    monkeypatch.setattr(checker, "alone", lambda *_: known)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    short = ("--rounds", "1", "--peak", "1", "--open", "1", "--climb", "1")
+    args = parser.parse_args([*short, "--search", "--p99-ms", "50"])
+    watch: Any = _Watch()
+    found = command._compared(args, watch, "ner", ["base"], {}, Promises())
+    swapped = [each for each in found.mismatches if "answers were swapped" in each]
+    assert bool(swapped) == (where != "never")
 
 
 def test_a_peak_that_filled_the_generator_is_a_least(comparison: Comparison) -> None:

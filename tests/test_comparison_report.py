@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from loadtest.bootstrap import Difference, Interval
 from loadtest.compare import Climb
 from loadtest.figures import encoded
-from loadtest.findings import Findings, Row
+from loadtest.findings import Findings, Row, Search
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
 from loadtest.report.numbers import number
-from loadtest.report.plots import pareto
+from loadtest.report.plots import BOTTOM, HEIGHT, TOP, pareto, percentiles
 from loadtest.report.svg import Scale, apart
 from loadtest.report.tables import Cell, Table, cost, plain, tables
 from loadtest.report.verdict import verdict
+from loadtest.validity import Generator
 from loadtest.watch import Followed, Moment, Quality
 from tests.queues import Queues
 
@@ -48,6 +49,9 @@ def row(name: str, rate: float, p99_s: float, f1: float | None, drop: float = 0.
         answers=2000,
         failed=0.0,
         failures={},
+        load=Generator(
+            seconds=40, sent=2796, dropped=4, late_p99_s=0.0012, p99_s=p99_s, cores=0.25
+        ),
         server=Seen(
             cpu_s=sure(1 / rate), memory=700 * 2**20, queue_s=0.002, batch=1.5, padding=0.1
         ),
@@ -149,6 +153,34 @@ def test_who_fails_is_not_deployed() -> None:
 def test_a_load_that_was_in_the_way_is_said_first() -> None:
     said = verdict(found(*ROWS, void=("tiny: requests went out late",)))
     assert said.headline.startswith("Nothing is proved") and not said.proved
+    assert not said.picks and not any(each.startswith("`") for each in said.reasons)
+
+
+@pytest.mark.parametrize("kind", ["broken", "mismatches"])
+def test_who_broke_a_promise_or_swapped_answers_is_not_deployed(kind: str) -> None:
+    def told(rows: Sequence[Row], *said: str) -> Findings:
+        return replace(found(*rows), **{kind: said})  # type: ignore[arg-type]
+
+    said = verdict(told(ROWS, "tiny: a", "tiny, poisson:70: b", "tinyish: c"))
+    assert "tiny" not in said.headline and "tiny" not in [p.row.variant for p in said.picks]
+    assert "`tiny` is out: a, and 1 more." in said.reasons
+    alone = told(ROWS[:1], "base: call 3 was answered as call 2 is alone")
+    assert verdict(alone).headline == "Deploy none of them: each is out."
+    assert book.book([alone], {}, PRICE)["tasks"][0]["deploy"] == []
+
+
+def test_a_difference_that_is_not_told_is_given_with_its_numbers() -> None:
+    near = row("near", 102, 0.11, 0.736, 0.001)
+    pair = found(ROWS[0], near)
+    held = replace(pair, differences={
+        key: Difference(Interval(1.03, 1.02, 1.04), 1.06) for key in pair.differences
+    })  # fmt: skip
+    [said, *_] = verdict(pair).reasons
+    assert "1.02 times that of `base` (1.00 to 1.04), which is not told: the interval holds" in said
+    assert (
+        "1.03 times that of `base` (1.02 to 1.04), which is not told: the difference is smaller "
+        "than this machine's noise, ±6 %;" in verdict(held).reasons[0]
+    )
 
 
 def test_one_variant_alone_has_its_figures_and_the_noise() -> None:
@@ -181,10 +213,35 @@ def test_columns_are_aligned() -> None:
     assert plain(table) == "variant    p99 ms\na        1 [0, 2]\nbc             10"
 
 
+def test_how_the_load_did_stands_in_every_report() -> None:
+    told = found(*ROWS)
+    assert "| base | 70.0 | 69.9 | 4 | 1.20 | 0.250 |" in book.markdown([told], {}, PRICE)
+    assert "The load itself" in book.terminal([told], PRICE)
+    assert "<td>69.9</td><td>4</td><td>1.20</td>" in page.html([told], {}, PRICE)
+
+
+def test_what_a_search_found_stands_in_the_verdict_and_in_every_report() -> None:
+    lagged = Search(rate=80.0, invalid=["requests went out late"])
+    searches = {
+        "base": Search(rate=50.0), "int8": Search(rate=180.0, bounded=False),
+        "small<x>": Search(rate=None), "tiny": lagged,
+    }  # fmt: skip
+    told = found(*ROWS, limit_s=0.1, searches=searches)
+    said = (
+        "Largest rate, requests/s, with a p99 within 100 ms: `base` 50.0, `int8` ≥ 180, "
+        "`small<x>` none, `tiny` not known."
+    )
+    assert said in verdict(told).reasons and said in book.markdown([told], {}, PRICE)
+    assert said.replace("`", "") in book.terminal([told], PRICE)
+    column = [row[2].text for row in tables(told, PRICE)[0].rows]
+    assert column == ["50.0", "≥ 180", "none", "not known"]
+    assert "in the limit, /s" in page.html([told], {}, PRICE)
+
+
 def test_what_was_not_measured_has_no_column() -> None:
     bare = [replace(each, server=Seen(), quality=None, bytes=None) for each in ROWS]
     told = tables(found(*bare), PRICE)
-    assert [table.name for table in told] == ["Rate and latency", "Times base"]
+    assert [table.name for table in told] == ["Rate and latency", "Times base", "The load itself"]
     assert "energy" not in page.html([found(*ROWS)], {}, PRICE).lower()
     warm = [replace(each, server=replace(each.server, energy_j=0.5)) for each in ROWS]
     assert "joules an answer" in page.html([found(*warm)], {}, PRICE)
@@ -209,6 +266,14 @@ def test_labels_do_not_touch_and_keep_their_order(places: list[float]) -> None:
 def test_ticks_of_a_scale_of_factors_lie_within_it_and_are_few(low: float, times: float) -> None:
     ticks = Scale(low, low * times, 0, 1, log=True).ticks(6)
     assert len(ticks) <= 8 and all(low * 0.999 <= each <= low * times * 1.001 for each in ticks)
+
+
+@pytest.mark.parametrize("limit_s", [1e-4, 0.05, 30.0])
+def test_a_limit_stands_within_the_picture_wherever_it_is(limit_s: float) -> None:
+    plot = percentiles(found(*ROWS, limit_s=limit_s))
+    assert plot
+    [y] = re.findall(r'class="line limit" d="M[\d.]+ ([\d.]+)L', plot.svg)
+    assert TOP + 1 < float(y) < HEIGHT - BOTTOM - 1
 
 
 # --- pages -----------------------------------------------------------------------------------
@@ -254,7 +319,7 @@ FULL = found(
     mismatches=tuple(f"base: <mismatch> {i}" for i in range(20)),
     doubts=("tiny: it may do more",),
     climbs=climbing({"base": 100.0, "tiny": 900.0}),
-    searches={"base": [(50.0, 0.05, True), (90.0, math.inf, False)]},
+    searches={"base": Search(rate=50.0, steps=[(50.0, 0.05, True), (90.0, math.inf, False)])},
 )
 
 
@@ -296,7 +361,10 @@ def test_the_verdict_comes_first_on_every_report() -> None:
     written = book.markdown([FULL], {"rounds": 8}, PRICE)
     assert written.splitlines()[2] == f"**{headline}**"
     assert "and 15 more, in the JSON" in written and "| base | 100 [98.0, 102] |" in written
-    assert book.terminal(FULL, PRICE).splitlines()[0] == headline.replace("`", "")
+    told = book.terminal([FULL, replace(FULL, task="classification")], PRICE)
+    assert told.splitlines()[0] == headline.replace("`", "")
+    assert told.rindex(headline.replace("`", "")) < told.index("Rate and latency")
+    assert "Not kept: tiny: its F1 of 0.6650" in told and "To be doubted: tiny" in told
     assert text_of(page.html([FULL], {}, PRICE)).index(headline[:6]) < 400
 
 
@@ -313,5 +381,9 @@ def test_the_json_holds_all_of_it_and_no_number_that_is_none() -> None:
         "mean": 0.12, "low": pytest.approx(0.1176), "high": pytest.approx(0.1224)
     }  # fmt: skip
     assert task["searches"]["base"][1] == {"rate": 90.0, "p99_s": None, "kept": False}
+    assert task["variants"][0]["load"] == {
+        "offered": 70.0, "sent": 69.9, "dropped": 4, "late_p99_s": 0.0012, "cores": 0.25
+    }  # fmt: skip
+    assert task["rates_within_limit"] == {"base": {"rate": 50.0, "or_more": False, "invalid": []}}
     assert len(task["differences"]) == 4 * 3 * 5
     assert task["variants"][0]["histogram_us"].startswith("HIST")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.flags import above_0, count, from_0
+from loadtest.flags import above_0, address, count, from_0
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,28 @@ def test_what_makes_sense_is_read(flag: Callable[[str], float], text: str, value
 
 
 @pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("http://127.0.0.1:3201/", "http://127.0.0.1:3201"),
+        ("127.0.0.1:3201", "http://127.0.0.1:3201"),
+        ("localhost", "http://localhost"),
+        ("https://kadogo.example/behind/", "https://kadogo.example/behind"),
+    ],
+)
+def test_an_address_may_end_in_a_slash_and_lack_its_scheme(text: str, host: str) -> None:
+    assert address(text) == host
+
+
+@pytest.mark.parametrize(
     ("flag", "texts", "sentence"),
     [
         (count, ["0", "-1", "1.5", "many", ""], "is not a whole number, 1 or more"),
         (above_0, ["0", "-1", "nan", "inf", "x"], "is not a number above 0"),
+        (
+            address,
+            ["", "http://", "ftp://a", "http://a:b"],
+            "is no server's address: http://HOST:3000 is one",
+        ),
         (from_0, ["-0.1", "nan", "inf", "x"], "is not a number, 0 or more"),
     ],
 )

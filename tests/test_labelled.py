@@ -12,7 +12,7 @@ import pytest
 
 from build.__main__ import main as build
 from build.evaluate import evaluate
-from loadtest.labelled import differences, scores, strangers
+from loadtest.labelled import differences, scores, strangers, told
 from loadtest.record import Call, Request, Result, Run
 from loadtest.traffic import Traffic, calls, pool, read_answer
 from models import catalog
@@ -188,6 +188,16 @@ def test_labels_that_a_variant_lacks_are_named() -> None:
     asked = [ner("Sani", PER), ner("Kano", frozenset({(0, 4, "EVENT")})), news("a", "opinion")]
     assert strangers(asked, NER_LABELS) == ["EVENT", "opinion"]
     assert strangers(asked[:1], NER_LABELS) == []
+
+
+def test_scores_are_told_with_their_texts_and_what_cannot_be_found() -> None:
+    asked = [ner("Sani", PER), ner("Kano", frozenset({(0, 4, "EVENT")})), ner("Jos", None)]
+    run = run_of("ner", [(0, (PER,)), (1, (NOBODY,)), (2, (NOBODY,))])
+    assert told(asked, run, NER_LABELS) == [
+        ("f1", "0.6667 (0.0693 to 1.0000), of 2 texts"),
+        ("cannot find", "EVENT: it has no such label"),
+    ]
+    assert told(asked[2:], run_of("ner", [(0, (NOBODY,))]), NER_LABELS) == []
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -100,6 +101,14 @@ def test_no_server_is_one_line_that_says_what_to_do() -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "no server answers at http://127.0.0.1" in done.stderr and "make serve" in done.stderr
+
+
+def test_what_is_not_installed_is_one_line_that_installs_it() -> None:
+    code = "import runpy, sys; sys.modules['hdrh'] = None; runpy.run_module('loadtest.__main__')"
+    command = [sys.executable, "-c", code, "server"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert re.fullmatch(r"hdrh\S* is not installed: make .venv/.loadtest\n", done.stderr)
 
 
 def test_the_commands_are_listed() -> None:

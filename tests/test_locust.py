@@ -6,6 +6,8 @@ import json
 import socket
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,35 @@ def test_locust_alone_keeps_the_schedule(tmp_path: Path) -> None:
     with scripted(lambda number: Reply(after_s=0.02)) as server:
         run = _locust(*_settings(server.url, tmp_path / "figures.json"))
         told, errors = run.communicate(timeout=120)
-    assert run.returncode == 0, errors
     found = json.loads((tmp_path / "figures.json").read_text())
+    assert run.returncode == (2 if found["invalid"] else 0), errors
     assert (found["sent"], found["right"], found["dropped"]) == (DUE, DUE, 0)
     assert found["p50 ms"] >= 20 and f"sent             {DUE}" in told
+
+
+def test_a_mix_of_tasks_asks_the_servers_defaults_of_each(tmp_path: Path) -> None:
+    said = {"results": [{"entities": [], "labels": [{"label": "sports"}]}]}
+    with scripted(lambda number: Reply(after_s=0.01, body=said)) as server:
+        run = _locust(
+            *_settings(server.url, tmp_path / "figures.json"),
+            *("--variant", "", "--tasks", "ner:1,classification:2"),
+        )
+        _, errors = run.communicate(timeout=120)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["right"] == found["sent"] == DUE, errors
+    asked = Counter(head.split()[1] for head in server.heads)
+    assert asked["/v1/classify"] > asked["/v1/ner"] > 0
+    assert not any("variant" in body for body in server.bodies)
+
+
+def test_a_run_that_proves_nothing_ends_with_status_2(tmp_path: Path) -> None:
+    with scripted(lambda number: Reply()) as server:
+        run = _locust(
+            *_settings(server.url, tmp_path / "figures.json"),
+            *("--arrivals", "poisson:0.001", "--seconds", "0.5", "--warmup", "0"),
+        )
+        told, errors = run.communicate(timeout=120)
+    assert run.returncode == 2 and "['nothing was sent']" in told, errors
 
 
 def test_a_master_and_two_workers_send_one_schedule_between_them(tmp_path: Path) -> None:
@@ -81,6 +108,11 @@ def test_a_master_and_two_workers_send_one_schedule_between_them(tmp_path: Path)
     [
         (["--arrivals", "poison:3"], "arrivals 'poison:3' are none of poisson"),
         (["--languages", "xyz"], "has no texts in xyz"),
+        (["--variant", "a", "--tasks", "ner"], "a variant has one task: leave out --variant or"),
+        (["--seconds", "-3"], "argument --seconds: -3 is not a number above 0"),
+        (["--seconds", "0"], "argument --seconds: 0 is not a number above 0"),
+        (["--callers", "0"], "argument --callers: 0 is not a whole number, 1 or more"),
+        (["--warmup", "-1"], "argument --warmup: -1 is not a number, 0 or more"),
     ],
 )
 def test_wrong_settings_are_one_line(flags: list[str], said: str) -> None:
@@ -109,8 +141,12 @@ def _run(latencies: np.ndarray, **change: Any) -> Run:
 
 def test_shares_together_are_what_one_would_have_measured() -> None:
     latencies = np.random.default_rng(1).exponential(0.2, 5000)
-    whole = measured(_run(latencies, dropped=4, cores=0.3))
-    parts = [measured(_run(latencies[0::2])), measured(_run(latencies[1::2], cores=0.3))]
+    run = _run(latencies, dropped=4, cores=0.3)
+    whole = measured(run)
+    parts = [
+        measured(replace(run, requests=run.requests[place::2], dropped=2, cores=cores))
+        for place, cores in enumerate((0.1, 0.3))
+    ]
     sent = [from_wire(json.loads(json.dumps(to_wire(each)))) for each in parts]
     found = merged(sent)
     right = {**figures(whole), "workers": 2}

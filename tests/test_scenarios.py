@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,10 @@ import pytest
 
 from loadtest import scenarios
 from loadtest.arrivals import BadArrivals, Bursts, Closed, due, parse, phases
-from loadtest.record import Call, Request, Run
+from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
 from models.spec import Task
+from tests.scripted import Reply, scripted
 from tests.test_serve import Server, serving
 from tests.tiny import write_variant
 
@@ -78,6 +82,75 @@ def test_server_that_keeps_no_rate_is_broken() -> None:
     assert found.verdict == "ner-int8 keeps no rate with a p99 within 5.0 ms" == found.broken[0]
 
 
+def test_a_step_that_sent_nothing_keeps_no_limit_and_proves_nothing() -> None:
+    found = server(lambda arrivals, seconds: _run(arrivals, seconds, []), seconds=9, limit_s=0.1)
+    assert found.rate is None and found.broken
+    assert found.invalid == ("where the limit broke nothing was sent",)
+    assert ("0.1/s", "nothing was sent") in found.rows
+
+
+def _limited(hinder: Callable[[Run], Run], above: float = 40.0) -> Outcome:
+    """A search on a generator that is hindered above a rate."""
+
+    def ask(arrivals: str, seconds: float) -> Run:
+        run = _queue(arrivals, seconds)
+        kind, _, rate = arrivals.partition(":")
+        return hinder(run) if kind == "poisson" and float(rate) > above else run
+
+    return server(ask, seconds=60, limit_s=0.05, senders=100)
+
+
+@pytest.mark.parametrize(
+    ("hinder", "said"),
+    [
+        (
+            lambda run: replace(
+                run,
+                requests=tuple(
+                    replace(each, sent_s=each.due_s + 0.2, done_s=each.done_s + 0.2)
+                    for each in run.requests
+                ),
+            ),
+            "where the limit broke requests went out late: the p99 of lateness is 200.0 ms",
+        ),
+        (
+            lambda run: replace(run, requests=run.requests[::2], dropped=len(run.requests) // 2),
+            "of the arrivals were dropped, above 1%",
+        ),
+        (
+            lambda run: replace(
+                run,
+                cores=0.9,
+                requests=tuple(replace(each, done_s=each.due_s + 1) for each in run.requests),
+            ),
+            "where the limit broke the generator took 0.90 of its one core",
+        ),
+    ],
+    ids=["late", "dropped", "full"],
+)
+def test_a_limit_that_the_generator_broke_proves_nothing(
+    hinder: Callable[[Run], Run], said: str
+) -> None:
+    found = _limited(hinder)
+    assert found.rate == pytest.approx(40, rel=0.1) and found.invalid
+    assert said in found.invalid[0]
+    with pytest.raises(Unusable, match=r"is not known: where the limit broke .* give a --rate"):
+        scenarios._found(lambda arrivals, seconds: _run(arrivals, seconds, []), 9, 0.1)
+
+
+def test_what_waited_for_the_server_or_was_dropped_meanwhile_is_the_servers() -> None:
+    def overrun(run: Run) -> Run:
+        """All 100 senders are busy from the first moment on."""
+        slow = tuple(
+            replace(each, sent_s=each.due_s + (9 if i > 100 else 0), done_s=99)
+            for i, each in enumerate(run.requests)
+        )
+        return replace(run, requests=slow, dropped=1000)
+
+    found = _limited(overrun)
+    assert found.rate == pytest.approx(40, rel=0.1) and found.invalid == ()
+
+
 def test_what_failed_or_was_dropped_took_for_ever() -> None:
     good = [_request(i, 0.01) for i in range(98)]
     assert latency(_run("poisson:1", 100, good), 0.99) == pytest.approx(0.01)
@@ -87,13 +160,32 @@ def test_what_failed_or_was_dropped_took_for_ever() -> None:
 
 def test_offline_counts_texts_not_requests() -> None:
     found = offline(_queue, CALLS, seconds=60, callers=8)
-    assert found.verdict == "ner-int8 answers 200 texts/s, 2 a request, 8 callers"
+    assert found.verdict == "ner-int8 answers 199.8 texts/s, 2 a request, 8 callers"
+
+
+def test_answers_after_the_end_are_no_part_of_a_rate() -> None:
+    def late(arrivals: str, seconds: float) -> Run:
+        found = [_request(0.0, 0.5 if i < 30 else 15.0) for i in range(3000)]
+        return _run(arrivals, seconds, found)
+
+    assert "answers 60 texts/s" in offline(late, CALLS, seconds=1, callers=3000).verdict
+    assert ("right answers", "30.0/s") in single(late, seconds=1).rows
+    asked: list[str] = []
+
+    def ask(arrivals: str, seconds: float) -> Run:
+        asked.append(arrivals)
+        return late(arrivals, 1.0) if arrivals.startswith("closed") else _queue(arrivals, seconds)
+
+    burst(ask, seconds=10, seed=1)
+    server(ask, seconds=30, limit_s=0.5)
+    assert asked[1] == "bursts:12/8s,36/2s" and asked[3] == "poisson:15"
 
 
 def test_burst_tells_the_bursts_from_what_comes_after() -> None:
     found = burst(_queue, seconds=600, seed=1)
     arrivals = found.runs[-1].arrivals
-    assert arrivals == "bursts:40/8s,120/2s"
+    # Of the 16 callers' last answers 15 came after the end.
+    assert arrivals == "bursts:39.4/8s,118.2/2s"
     process = parse(arrivals)
     assert isinstance(process, Bursts)
     spans = [p for p in phases(process, seconds=600, seed=1) if p.burst]
@@ -108,13 +200,45 @@ def test_burst_tells_the_bursts_from_what_comes_after() -> None:
     assert limited.broken[0].startswith("the p99 in bursts was")
 
 
+def test_a_burst_that_is_refused_or_dropped_is_broken_and_says_where() -> None:
+    arrivals = "bursts:20/2s,200/1s"
+
+    def refused(_: str, seconds: float) -> Run:
+        return replace(_queue(arrivals, seconds), requests=tuple(
+            replace(each, status=413, error="HTTP 413")
+            for each in _queue(arrivals, seconds).requests
+        ))  # fmt: skip
+
+    found = burst(refused, seconds=60, seed=1, arrivals=arrivals)
+    assert found.broken == ("100.0% of the requests failed, above 1%",)
+    assert "no answer (100.0% refused, dropped or failed) in bursts" in found.verdict
+    assert ("p50, p90, p99", "none") in found.rows
+
+    def dropping(_: str, seconds: float) -> Run:
+        whole = _queue(arrivals, seconds).requests
+        kept = [each for i, each in enumerate(whole) if i % 2]
+        return _run(arrivals, seconds, kept, dropped=len(whole) - len(kept))
+
+    found = burst(dropping, seconds=60, seed=1, arrivals=arrivals, limit_s=60.0)
+    half = re.findall(r"\((\d+)\.\d% refused", found.verdict)
+    assert len(half) == 3 and all(40 < int(each) < 60 for each in half)
+    assert [each.rpartition(" was ")[2] for each in found.broken[1:]] == 3 * [
+        "for ever, above 60000.0 ms"
+    ]
+    assert any("dropped" in each for each in found.invalid)
+
+
 def test_burst_wants_bursts() -> None:
     with pytest.raises(BadArrivals, match="has no bursts"):
         burst(_queue, seconds=60, seed=1, arrivals="poisson:5")
 
 
 def _soaked(
-    *, later: float = 0.01, errors: int = 0, memory: tuple[int, ...] = (100,) * 9
+    *,
+    later: float = 0.01,
+    errors: int = 0,
+    memory: tuple[int, ...] = (100,) * 9,
+    limit_s: float | None = None,
 ) -> Outcome:
     requests = [_request(i / 10, 0.01 if i < 200 else later) for i in range(300)]
     requests[:errors] = [_request(0, 0.01, "HTTP 500")] * errors
@@ -123,6 +247,7 @@ def _soaked(
         seconds=30,
         rate=10,
         resident=lambda: memory,
+        limit_s=limit_s,
     )
 
 
@@ -136,6 +261,7 @@ def test_a_soak_that_stays_as_it_was_breaks_nothing() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
+        (_soaked(limit_s=0.005), "the p99 was 10.0 ms, above 5.0 ms"),
         (_soaked(later=0.02), "the p99 went from 10.0 ms to 20.0 ms, above 1.25 times"),
         (_soaked(errors=1), "1 of 300 requests failed"),
         (_soaked(memory=(100, 100, 100, 130, 130, 130)), "memory grew by 30.0% from the first"),
@@ -160,6 +286,23 @@ def test_every_scenario_has_a_command_and_a_least_duration() -> None:
     assert set(commands.choices) == set(LEAST_S) == set(scenarios.SHORT)
     for parser in commands.choices.values():
         assert parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("single --warmup -1", "argument --warmup: -1 is not a number, 0 or more"),
+        ("offline --callers 0", "argument --callers: 0 is not a whole number, 1 or more"),
+        ("overload --deadline-ms 0", "argument --deadline-ms: 0 is not a whole number"),
+        ("server --host ftp://a", "argument --host: ftp://a is no server's address"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(
+    flags: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        scenarios.main(flags.split())
+    assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -196,14 +339,81 @@ def test_each_scenario_runs_short_on_a_real_server(
     done = _command(name, *asked, *rest)
     # Whether a run is valid or a promise kept is the machine's affair here, not the code's.
     assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode == 2) == ("invalid: " in done.stderr)
     assert said in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("Short: 1 s, a run that proves something takes")
     assert "otherwise than" not in done.stdout and "were swapped" not in done.stdout
 
 
+@pytest.mark.parametrize("scenario", ["overload", "single --warmup 0"])
+def test_labelled_texts_are_scored_and_labels_that_nobody_finds_are_named(
+    tiny: Server, tmp_path: Path, scenario: str
+) -> None:
+    found = [{"start": 0, "end": 10, "label": "PER"}, {"start": 17, "end": 21, "label": "LOC"}]
+    event = [{"start": 0, "end": 4, "label": "EVENT"}]
+    rows = [
+        {"text": "Sani Bello ya je Kano.", "entities": found},
+        {"text": "Gasa ya je.", "entities": event},
+    ]
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    asked = ["--host", tiny.url, "--variant", "ner-tiny", "--seconds", "1", "--texts", str(file)]
+    done = _command(*scenario.split(), *asked)
+    assert re.search(r"^f1 +0\.8000 \(.*\), of 2 texts$", done.stdout, re.MULTILINE), done.stderr
+    assert re.search("^cannot find +EVENT", done.stdout, re.MULTILINE)
+
+
+FACTS = {
+    "/v1/variants": {"variants": [{"name": "ner-int8", "task": "ner", "labels": ["O"]}]},
+    "/v1/status": {"process": 2**30},  # of another machine
+}
+
+
+def _said(end: int) -> Reply:
+    return Reply(
+        after_s=0.02,  # so that the generator is mostly at rest
+        body={"results": [{"entities": [{"start": 0, "end": end, "label": "LOC"}]}]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reply", "status", "said"),
+    [
+        ("single", lambda number: _said(1 + number % 2), 0, "answers one at a time within"),
+        ("single", lambda number: Reply(status=500), 1, "100.0% of the requests failed"),
+        ("soak --rate 0.001", lambda number: _said(1), 2, "invalid: nothing was sent"),
+        ("single --languages hau", lambda number: _said(1), 2, "says of no text in what language"),
+        # Of the two that are asked alone each has its own; from then on all get the first one's.
+        (
+            "single",
+            lambda number: _said(1 + (number == 1)),
+            1,
+            "ner-int8: call 1 was answered as call 0 is alone: answers were swapped",
+        ),
+    ],
+    ids=["kept", "broken", "nothing proved", "nothing to prove", "swapped"],
+)
+def test_each_status_is_said(
+    tmp_path: Path, scenario: str, reply: Callable[[int], Reply], status: int, said: str
+) -> None:
+    file = tmp_path / "two.txt"
+    file.write_text("Kano\nJos\n")
+    name, *flags = scenario.split()
+    with scripted(reply, FACTS) as server:
+        done = _command(
+            *(name, "--host", f"{server.url}/", "--variant", "ner-int8", "--texts", str(file)),
+            *("--seconds", "0.5", "--warmup", "0", *flags),
+        )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_variant_or_server_that_is_not_there_is_one_line(tiny: Server) -> None:
     missing = _command("single", "--host", tiny.url, "--variant", "nope")
-    assert missing.returncode == 2 and "has no variant nope to ask" in missing.stderr
+    assert (
+        missing.returncode == 2
+        and "has no variant nope to ask: there are ner-tiny" in missing.stderr
+    )
     nobody = _command("overload", "--host", "http://127.0.0.1:9")
     assert nobody.returncode == 2 and "run `make serve`" in nobody.stderr
     assert nobody.stderr.count("\n") == missing.stderr.count("\n") == 1

@@ -36,7 +36,7 @@ ANY = [
 
 def asked(*words: str) -> Traffic:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_arguments(parser, mixes=True)
     return from_arguments(parser.parse_args(words))
 
 
@@ -227,7 +227,7 @@ def test_a_language_that_a_file_lacks_is_refused_with_those_it_has(tmp_path: Pat
     source = written(tmp_path, GOLD)
     with pytest.raises(BadTraffic, match="no texts in yor: there are hau, swa"):
         calls(Traffic(texts=source, languages={"yor": 1}), task="ner", count=1)
-    with pytest.raises(BadTraffic, match="there are none that are named"):
+    with pytest.raises(BadTraffic, match="says of no text in what language it is"):
         calls(Traffic(texts=numbered(tmp_path, 3), languages={"yor": 1}), task="ner", count=1)
 
 
@@ -249,6 +249,17 @@ def test_flags_say_everything() -> None:
         inputs=2,
         seed=7,
     )
+
+
+def test_a_mix_of_tasks_is_refused_where_one_variant_is_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert from_arguments(parser.parse_args([])) == Traffic()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--tasks", "ner:1"])
+    assert "argument --tasks: a variant has one task: `locust -f" in capsys.readouterr().err
 
 
 def test_each_flag_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

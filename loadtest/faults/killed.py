@@ -21,7 +21,7 @@ from itertools import pairwise
 from loadtest import traffic
 from loadtest.faults.client import Answer, Pool
 from loadtest.record import Call, Unusable
-from loadtest.server import get, task_of, workers_of
+from loadtest.server import described, get, workers_of
 from loadtest.texts import BadTraffic
 
 CALLERS = 8
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     """0: kept; 1: broken; 2: nothing was proved."""
     try:
         asked = traffic.from_arguments(args)
-        calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=256)
+        calls = traffic.calls(asked, task=described(args.host, args.variant)["task"], count=256)
         found = asyncio.run(killed(args.host, args.variant, calls, seconds=args.seconds))
     except (BadTraffic, Unusable) as error:
         print(error, file=sys.stderr)

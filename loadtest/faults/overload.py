@@ -14,15 +14,15 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import psutil
 
-from loadtest import checker, traffic
+from loadtest import checker, labelled, record, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
-from loadtest.record import Call, Result, Unusable
-from loadtest.server import task_of, workers_of
+from loadtest.record import Call, Unusable
+from loadtest.server import described, workers_of
 from loadtest.texts import BadTraffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
@@ -50,6 +50,7 @@ class Found:
     resident        bytes of the workers, over the run
     recovery_s      after the last arrival, until a request is answered as fast as before
     swapped         answers that were not those of their texts
+    quality         of the very answers, name and value, where the texts are labelled
     cpu, lag_s      the client's own
     """
 
@@ -68,6 +69,7 @@ class Found:
     recovery_s: float
     cpu: float
     lag_s: float
+    quality: tuple[tuple[str, str], ...] = ()
 
 
 def invalid(found: Found) -> list[str]:
@@ -123,7 +125,9 @@ async def overloaded(
     seconds: float,
     deadline_ms: int,
     seed: int,
+    labels: Sequence[str] = (),
 ) -> Found:
+    """`labels`: those that the variant has."""
     path, bodies = traffic.path(calls[0]), [traffic.body(call, variant) for call in calls]
     pool = Pool(host, key=os.environ.get("KADOGO_KEY"))
     await closed(pool, path, bodies, callers=32, seconds=min(3.0, seconds))  # warm
@@ -144,8 +148,10 @@ async def overloaded(
     watching.cancel()
     recovery_s = await _recovered(pool, path, bodies, calm)
     pool.close()
-    swapped = len(checker.compared(calls, _said(run, calls, bodies), alone).wrong)
-    return judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s, swapped)
+    answered = _answered(run, variant, calls, bodies)
+    swapped = len(checker.checked(calls, answered, alone).wrong)
+    found = judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s, swapped)
+    return replace(found, quality=tuple(labelled.told(calls, answered, labels)))
 
 
 def judged(
@@ -195,15 +201,33 @@ async def _alone(pool: Pool, variant: str, calls: Sequence[Call]) -> checker.Alo
     return checker.known(asked)
 
 
-def _said(
-    run: Run, calls: Sequence[Call], bodies: Sequence[bytes]
-) -> Iterator[tuple[int, tuple[Result, ...]]]:
+def _answered(run: Run, variant: str, calls: Sequence[Call], bodies: Sequence[bytes]) -> record.Run:
+    """As those read it who know what is right."""
     numbers = {body: number for number, body in enumerate(bodies)}
+    requests = []
     for each in run.answers:
         number = numbers[each.asked]
-        answer, _ = traffic.read_answer(calls[number], each.status, each.body)
-        if answer is not None:
-            yield number, answer
+        answer, error = traffic.read_answer(calls[number], each.status, each.body)
+        requests.append(
+            record.Request(
+                call=number,
+                due_s=each.due,
+                sent_s=each.sent,
+                done_s=each.done,
+                status=each.status,
+                error=error,
+                answer=answer,
+            )
+        )
+    return record.Run(
+        variant=variant,
+        task=calls[0].task,
+        arrivals="poisson",
+        seconds=run.seconds,
+        requests=tuple(requests),
+        dropped=run.dropped,
+        cores=run.cpu * (os.cpu_count() or 1),
+    )
 
 
 async def _calm(pool: Pool, path: str, bodies: Sequence[bytes]) -> float:
@@ -251,6 +275,7 @@ def told(found: Found) -> str:
             f"memory      {memory}",
             f"recovery    {found.recovery_s:.2f} s",
             f"client      {found.cpu:.1%} of the machine, late by {found.lag_s * 1000:.1f} ms",
+            *(f"{name:<11} {value}" for name, value in found.quality),
         ]
     )
 
@@ -259,7 +284,8 @@ def run(args: argparse.Namespace) -> int:
     """0: kept; 1: broken; 2: nothing was proved, or could be."""
     try:
         asked = traffic.from_arguments(args)
-        calls = traffic.calls(asked, task=task_of(args.host, args.variant), count=1000)
+        variant = described(args.host, args.variant)
+        calls = traffic.calls(asked, task=variant["task"], count=1000)
         found = asyncio.run(
             overloaded(
                 args.host,
@@ -269,6 +295,7 @@ def run(args: argparse.Namespace) -> int:
                 seconds=args.seconds,
                 deadline_ms=args.deadline_ms,
                 seed=args.seed,
+                labels=variant["labels"],
             )
         )
     except (BadTraffic, Unusable) as error:

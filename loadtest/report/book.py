@@ -12,7 +12,7 @@ from loadtest.bootstrap import Interval
 from loadtest.findings import Findings, Row
 from loadtest.report import tables
 from loadtest.report.page import TASKS
-from loadtest.report.verdict import shortened, verdict
+from loadtest.report.verdict import Verdict, shortened, verdict
 
 FORMAT = "kadogo-comparison/1"
 
@@ -24,27 +24,34 @@ def markdown(reports: Sequence[Findings], settings: Mapping[str, object], price:
         if len(reports) > 1:
             parts.append(f"## {TASKS.get(found.task, found.task)}")
         parts.append(f"**{said.headline}**")
-        told = [
-            *(f"Not kept: {each}" for each in shortened([*found.broken, *found.mismatches])),
-            *(f"The load was in the way: {each}" for each in found.void),
-            *said.reasons,
-            *said.undecided,
-            *(f"To be doubted: {each}" for each in found.doubts),
-        ]
-        parts.append("\n".join(f"- {each}" for each in told))
+        parts.append("\n".join(f"- {each}" for each in _below(found, said)))
         parts += [tables.markdown(each).strip() for each in tables.tables(found, price)]
     parts.append("## How it was measured")
     parts.append("\n".join(f"- {name}: {value}" for name, value in settings.items()))
     return "\n\n".join(parts) + "\n"
 
 
-def terminal(found: Findings, price: float) -> str:
-    """What is printed at the end: the verdict, then the tables."""
-    said = verdict(found)
-    lines = [said.headline, *said.reasons, *said.undecided, ""]
-    for table in tables.tables(found, price):
-        lines += [table.name, tables.plain(table), ""]
+def terminal(reports: Sequence[Findings], price: float) -> str:
+    """What is printed at the end: all verdicts, then the tables."""
+    lines: list[str] = []
+    for found in reports:
+        said = verdict(found)
+        lines += [said.headline, *_below(found, said), ""]
+    for found in reports:
+        for table in tables.tables(found, price):
+            lines += [table.name, tables.plain(table), ""]
     return "\n".join(lines).replace("`", "")
+
+
+def _below(found: Findings, said: Verdict) -> list[str]:
+    """What stands below the headline."""
+    return [
+        *(f"Not kept: {each}" for each in shortened([*found.broken, *found.mismatches])),
+        *(f"The load was in the way: {each}" for each in found.void),
+        *said.reasons,
+        *said.undecided,
+        *(f"To be doubted: {each}" for each in found.doubts),
+    ]
 
 
 def book(
@@ -92,8 +99,12 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
             for (mine, theirs, name), each in found.differences.items()
         ],
         "searches": {
-            name: [{"rate": rate, "p99_s": p99, "kept": kept} for rate, p99, kept in steps]
-            for name, steps in found.searches.items()
+            name: [{"rate": rate, "p99_s": p99, "kept": kept} for rate, p99, kept in each.steps]
+            for name, each in found.searches.items()
+        },
+        "rates_within_limit": {
+            name: {"rate": each.rate, "or_more": not each.bounded, "invalid": each.invalid}
+            for name, each in found.searches.items()
         },
         "climbs": {
             name: {"peak": climb.peak, "server": [asdict(each) for each in climb.server.moments]}
@@ -112,6 +123,13 @@ def _row(row: Row, price: float) -> dict[str, Any]:
         "answers": row.answers,
         "failed": row.failed,
         "failures": row.failures,
+        "load": {
+            "offered": row.load.offered,
+            "sent": row.load.achieved,
+            "dropped": row.load.dropped,
+            "late_p99_s": row.load.late_p99_s,
+            "cores": row.load.cores,
+        },
         "server": asdict(row.server),
         "cost_per_million": tables.cost(row, price),
         "bytes": row.bytes,

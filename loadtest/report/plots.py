@@ -239,7 +239,8 @@ def percentiles(found: Findings) -> Plot | None:
         return None
     curves = {i: _curve(row) for i, row in rows}
     most = max(points[-1][0] for points in curves.values())
-    values = [ms for points in curves.values() for _, ms in points]
+    limit = [found.limit_s * 1000] if found.limit_s else []
+    values = [*limit, *(ms for points in curves.values() for _, ms in points)]
     right = 14 + max(width_of(row.variant) for _, row in rows)
     frame = Frame(
         x=Scale(0, most, LEFT, WIDTH - right),
@@ -254,8 +255,7 @@ def percentiles(found: Findings) -> Plot | None:
             y_name="answered within, ms",
         )
     ]
-    if found.limit_s:
-        drawn.append(frame.line([(0, found.limit_s * 1000), (most, found.limit_s * 1000)], "limit"))
+    drawn += [frame.line([(0, ms), (most, ms)], "limit") for ms in limit]
     drawn += [frame.line(points, colour(i), found.rows[i].variant) for i, points in curves.items()]
     ends = {i: (WIDTH - right + 8, frame.y(points[-1][1])) for i, points in curves.items()}
     drawn.append(_labels(found, ends, frame))
@@ -293,10 +293,10 @@ def _percent(share: float) -> str:
 
 def searched(found: Findings) -> Plot | None:
     """What the search for the largest rate tried."""
-    if not found.searches:
+    known = {i: found.searches.get(row.variant) for i, row in enumerate(found.rows)}
+    steps = {i: sorted(each.steps) for i, each in known.items() if each and each.steps}
+    if not steps:
         return None
-    steps = {i: sorted(found.searches.get(r.variant, ())) for i, r in enumerate(found.rows)}
-    steps = {i: each for i, each in steps.items() if each}
     rates = [rate for each in steps.values() for rate, _, _ in each]
     times = [1000 * p99 for each in steps.values() for _, p99, _ in each if p99 < math.inf]
     right = 14 + max(width_of(found.rows[i].variant) for i in steps)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from loadtest.bootstrap import Interval
 from loadtest.findings import SHARES, STATISTICS, Findings, Row
 from loadtest.report.numbers import number
-from loadtest.report.verdict import WORDS, noise_told
+from loadtest.report.verdict import WORDS, noise_told, searched
 
 MILLION = 1_000_000
 HOUR_S = 3600
@@ -35,7 +35,13 @@ class Table:
 
 def tables(found: Findings, price: float) -> list[Table]:
     """`price`: of an hour of one CPU."""
-    made = [_latency(found), _worth(found, price), _differences(found), _server(found)]
+    made = [
+        _latency(found),
+        _worth(found, price),
+        _differences(found),
+        _server(found),
+        _load(found),
+    ]
     return [table for table in made if table.rows and len(table.head) > 1]
 
 
@@ -80,6 +86,10 @@ def _latency(found: Findings) -> Table:
         columns.insert(
             -1, (f"/s in {limit * 1000:g} ms", lambda row: Cell(number(row.goodput or 0.0)))
         )
+    if found.searches:
+        columns.insert(
+            1, ("in the limit, /s", lambda row: Cell(searched(found.searches.get(row.variant))))
+        )
     answers = min(row.answers for row in found.rows)
     return Table(
         "Rate and latency",
@@ -87,7 +97,8 @@ def _latency(found: Findings) -> Table:
         tuple((Cell(row.variant), *(make(row) for _, make in columns)) for row in found.rows),
         f"Latencies at {number(found.rate)} requests/s, the same arrivals for all, from when a "
         f"request was due; {answers:,} answers or more each, so that the p99 rests on the "
-        f"{max(1, answers // 100):,} slowest. A request that failed took for ever. Brackets: 95 %.",
+        f"{max(1, answers // 100):,} slowest. A request that failed took for ever. Brackets: 95 %."
+        + (" In the limit: the largest rate with such a p99, by search." if found.searches else ""),
     )
 
 
@@ -137,10 +148,10 @@ def _differences(found: Findings) -> Table:
         f"Times {first.variant}",
         ("variant", *(WORDS[name] for name in names)),
         (*rows, noise),
-        f"How many times what {first.variant} has, over the same arrivals in paired rounds. ≈: no "
-        "difference, for the interval holds 1 or the noise is larger. Noise: how far "
-        f"{first.variant} was from itself in two turns of every round. At 95 % one in twenty may "
-        "be luck.",
+        f"How many times what {first.variant} has, over the same arrivals in paired rounds. ≈: "
+        "not told, for the interval holds 1 or the difference is smaller than the noise. Noise: "
+        f"how far {first.variant} was from itself in two turns of every round. At 95 % one in "
+        "twenty may be luck.",
     )
 
 
@@ -161,6 +172,22 @@ def _server(found: Findings) -> Table:
         tuple((Cell(row.variant), *(make(row) for _, make in columns)) for row in found.rows),
         "At the same rate as the latencies. Memory is of the whole server with all the variants it "
         "holds: the most that was seen in that variant's turns.",
+    )
+
+
+def _load(found: Findings) -> Table:
+    def cells(row: Row) -> Iterator[Cell]:
+        load = row.load
+        yield Cell(row.variant)
+        yield from (Cell(number(each)) for each in (load.offered, load.achieved))
+        yield Cell(f"{load.dropped:,}")
+        yield from (Cell(number(each)) for each in (load.late_p99_s * 1000, load.cores))
+
+    return Table(
+        "The load itself",
+        ("variant", "offered/s", "sent/s", "dropped", "p99 late, ms", "of its core"),
+        tuple(tuple(cells(row)) for row in found.rows),
+        "At the same rate as the latencies. Late: from when a request was due until it went out.",
     )
 
 

@@ -6,10 +6,12 @@ Variant names stand between backticks. Pure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row
+from loadtest.bootstrap import Difference
+from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row, Search
 from loadtest.report.numbers import number
 
 # Of F1, below the baseline's at most: what people allow.
@@ -46,11 +48,11 @@ class Verdict:
 
 def verdict(found: Findings) -> Verdict:
     fit = [row for row in found.rows if not _unfit(found, row)]
-    chosen = _picks(found, fit)
+    chosen = [] if found.void else _picks(found, fit)
     unfit = [f"{_code(r)} is out: {why}." for r in found.rows if (why := _unfit(found, r))]
     return Verdict(
         headline=_headline(found, fit, chosen),
-        reasons=(*(_reason(found, pick) for pick in chosen), *unfit),
+        reasons=(*(_reason(found, pick) for pick in chosen), *_rates(found), *unfit),
         undecided=tuple(_undecided(found)),
         proved=not found.void,
         picks=tuple(chosen),
@@ -65,7 +67,9 @@ def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> st
     limit = f" with a p99 within {_ms(found.limit_s)}" if found.limit_s else ""
     at = f" at {number(found.rate)} requests/s"
     if not fit:
-        return f"Deploy none of them: no variant answers{limit or ' nearly all'}{at}."
+        broke = any(found.against(row.variant) for row in found.rows)
+        why = "each is out" if broke else f"no variant answers{limit or ' nearly all'}{at}"
+        return f"Deploy none of them: {why}."
     if not chosen:
         return (
             "No quality limit that people set is kept: compare more variants, or take the baseline."
@@ -121,7 +125,8 @@ def _unfit(found: Findings, row: Row) -> str:
         return f"{row.failed:.1%} of its requests failed at {number(found.rate)}/s"
     if found.limit_s and row.p99.mean > found.limit_s:
         return f"its p99 is {_ms(row.p99.mean)} at {number(found.rate)} requests/s"
-    return ""
+    first, *more = found.against(row.variant) or [""]
+    return f"{first}, and {len(more)} more" if more else first
 
 
 def _reason(found: Findings, pick: Pick) -> str:
@@ -132,13 +137,41 @@ def _reason(found: Findings, pick: Pick) -> str:
         times = (
             f", {number(difference.ratio.mean)} times that of {_code(first)}"
             if not difference.undecided
-            else f", no other than that of {_code(first)}"
+            else f", {_untold(difference, first)}"
         )
     quality = f"F1 {row.quality.mean:.3f}, " if row.quality else ""
     least = "at least " if row.least else ""
     return (
         f"{_code(row)}: {quality}{least}{number(row.rate.mean)} answers/s at its peak{times}; p99 "
         f"{_ms(row.p99.mean)} at {number(found.rate)} requests/s."
+    )
+
+
+def _rates(found: Findings) -> list[str]:
+    """What the search found, where there was one."""
+    if not found.searches:
+        return []
+    told = ", ".join(f"`{name}` {searched(each)}" for name, each in found.searches.items())
+    return [f"Largest rate, requests/s, with a p99 within {_ms(found.limit_s)}: {told}."]
+
+
+def searched(found: Search | None) -> str:
+    """276   ≥ 276   none   not known"""
+    if found is None or found.invalid:
+        return "not known"
+    if found.rate is None:
+        return "none"
+    return ("" if found.bounded else "≥ ") + number(found.rate)
+
+
+def _untold(difference: Difference, first: Row) -> str:
+    """1.02 times that of `base` (1.01 to 1.03), which is smaller than the machine's noise, ±4 %"""
+    ratio = difference.ratio
+    ends = f" ({number(ratio.low)} to {number(ratio.high)})" if math.isfinite(ratio.high) else ""
+    noise = f", {noise_told(difference.noise)}" if "noise" in difference.undecided else ""
+    return (
+        f"{number(ratio.mean)} times that of {_code(first)}{ends}, which is not told: "
+        f"{difference.undecided}{noise}"
     )
 
 
