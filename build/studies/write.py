@@ -164,6 +164,7 @@ def draw(study: Study, baseline: Variant, found: Sequence[Found], file: Path) ->
         axes.set_yticks([each for each in TICKS if low <= each <= high])
         axes.yaxis.set_major_formatter("{x:+g}")
         axes.set_xticks(sorted({row.at[study.along] for row in found}))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(study.along)
         axes.set_ylabel("F1 minus baseline, with 95 % interval")
 
