@@ -191,18 +191,38 @@ class _Miss(NamedTuple):
     by: float
 
 
+# By the name of a variant.
+Unmet = Mapping[str, tuple[_Miss, ...]]
+
+
+def unmet(policy: Policy, variants: Iterable[Variant]) -> Unmet:
+    """What of the policy each variant's evidence does not meet: the same for every text."""
+    return {
+        each.name: tuple(filter(None, (_too_low(policy, each), *_drops(policy, each))))
+        for each in variants
+    }
+
+
 def decide(
-    policy: Policy, variants: Iterable[Variant], estimates: Mapping[str, Estimate]
+    policy: Policy,
+    variants: Iterable[Variant],
+    estimates: Mapping[str, Estimate],
+    known: Unmet | None = None,
 ) -> Decision:
     """
     The variant that satisfies the policy and is preferred, of some that do the same.
 
     estimates  of each by name; a policy that is not timed reads none
+    known      `unmet` of these, where it is at hand: most of the work
 
     Raises `Unsatisfied`.
     """
     variants = list(variants)
-    missed = {each.name: _misses(policy, each, estimates.get(each.name)) for each in variants}
+    known = known or unmet(policy, variants)
+    missed = {
+        each.name: (*known[each.name], *_too_slow(policy, estimates.get(each.name)))
+        for each in variants
+    }
     passing = [each for each in variants if not missed[each.name]]
     if not passing:
         raise _unsatisfied(policy, variants, estimates, missed)
@@ -223,15 +243,6 @@ def decide(
         smaller = sorted((each for each in others if each.bytes < chosen.bytes), key=_by_size)
     reason = _reason(policy, len(passing))
     return Decision(chosen, reason, tuple(rejected), tuple(reversed(smaller)))
-
-
-def _misses(policy: Policy, variant: Variant, estimate: Estimate | None) -> list[_Miss]:
-    found = [
-        _too_low(policy, variant),
-        *_drops(policy, variant),
-        _too_slow(policy, estimate),
-    ]
-    return [miss for miss in found if miss]
 
 
 def _too_low(policy: Policy, variant: Variant) -> _Miss | None:
@@ -271,14 +282,15 @@ def _drops(policy: Policy, variant: Variant) -> Iterable[_Miss]:
         )
 
 
-def _too_slow(policy: Policy, estimate: Estimate | None) -> _Miss | None:
+def _too_slow(policy: Policy, estimate: Estimate | None) -> tuple[_Miss, ...]:
     most = policy.max_latency_ms
     if most is None or estimate is None:
-        return None
+        return ()
     predicted = 1000 * estimate.total_s
     if predicted <= most:
-        return None
-    return _Miss(f"{predicted:.2f} ms predicted, above {most:g}", _beyond(predicted - most, most))
+        return ()
+    told = f"{predicted:.2f} ms predicted, above {most:g}"
+    return (_Miss(told, _beyond(predicted - most, most)),)
 
 
 def f1(variant: Variant, language: str | None) -> Interval | None:
@@ -374,7 +386,7 @@ def _unsatisfied(
     policy: Policy,
     variants: Iterable[Variant],
     estimates: Mapping[str, Estimate],
-    missed: Mapping[str, list[_Miss]],
+    missed: Unmet,
 ) -> Unsatisfied:
     def near(variant: Variant) -> Near:
         estimate = estimates.get(variant.name)

@@ -27,6 +27,7 @@ from service.policy import (
     Rejected,
     Unsatisfied,
     decide,
+    unmet,
 )
 from service.routes import Route, Routes
 
@@ -85,6 +86,7 @@ class Table:
         self._kin = {task: kin(serving.values(), task) for task in Task}
         # Manifests do not change, so neither does what follows from them alone.
         self._untimed = lru_cache(_KEPT)(lambda task, policy: decide(policy, self._kin[task], {}))
+        self._unmet = lru_cache(_KEPT)(lambda task, policy: unmet(policy, self._kin[task]))
         self._defaults = {task: self._default(task) for task in Task}
 
     def choose(self, asked: Asked, predict: Predict, chance: Callable[[], float]) -> Decision:
@@ -113,7 +115,7 @@ class Table:
             decision: Decision = self._untimed(task, policy)
             return decision
         estimates = {each.name: predict(each) for each in self._kin[task]}
-        return decide(policy, self._kin[task], estimates)
+        return decide(policy, self._kin[task], estimates, self._unmet(task, policy))
 
     def _routed(
         self, route: Route, asked: Asked, predict: Predict, chance: Callable[[], float]
