@@ -166,7 +166,8 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
         if settings.traces:
             tracing.check()
         keys = None if settings.keys is None else read_keys(settings.keys)
-        if settings.routes and not bound.is_worker():  # one that comes later must not stay away
+        # A worker that comes in place of another does without what the catalog has lost since.
+        if settings.routes and not bound.is_worker():
             text = routes.text_of(settings.routes)
             names = [key.name for key in keys.every] if keys else []
             known = routes.Known(variants=catalog.manifests(settings.catalog), keys=names)

@@ -312,7 +312,7 @@ class Lanes:
                 quarantined=found.quarantined,
                 manifests=found.manifests,
             ),
-            self._routes(content, {**dict.fromkeys(found.quarantined), **found.manifests}),
+            self._routes(content, _there(found.quarantined, found.manifests)),
         )
         _give_back()
 
@@ -364,9 +364,9 @@ class Lanes:
     def check_routes(self, text: str, keys: Collection[str]) -> None:
         """Raises `BadRoutes` where they cannot be what was meant; `keys`: names of those known."""
         now = self._now
-        variants = {**dict.fromkeys(now.quarantined), **now.manifests}
-        if not variants:  # the catalog was never opened
-            variants = dict(catalog.manifests(self._settings.catalog))
+        there = _there(now.quarantined, now.manifests)
+        # Empty where the catalog was never opened.
+        variants = there or catalog.manifests(self._settings.catalog)
         routes.check(routes.read(text), text, routes.Known(variants=variants, keys=keys))
 
     async def _change(self, generation: Generation) -> None:
@@ -381,7 +381,7 @@ class Lanes:
                 opened[name] = self._lane(await self._opened(name, content.loads.get(name)))
                 await opened[name].warm_up()
             manifests = {**now.manifests, **{n: lane.variant for n, lane in opened.items()}}
-            chosen = self._routes(content, {**dict.fromkeys(now.quarantined), **manifests})
+            chosen = self._routes(content, _there(now.quarantined, manifests))
         except Exception:
             for lane in opened.values():
                 self.pool.part(lane.batcher)
@@ -520,6 +520,13 @@ class Lanes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _there(
+    quarantined: Collection[str], manifests: Mapping[str, Variant]
+) -> dict[str, Variant | None]:
+    """All that a route may name; None where the manifest could not be read."""
+    return {**dict.fromkeys(quarantined), **manifests}
 
 
 def _state_folder(settings: Settings) -> Path | None:
