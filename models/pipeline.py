@@ -18,7 +18,7 @@ from models.batches import cut
 from models.decode import entities, label_scores
 from models.encode import Encoded, Encoder, Ints, Window
 from models.runtime import open_session
-from models.session import Session, SessionOptions
+from models.session import Halt, Session, SessionOptions
 from models.spec import (
     Aggregation,
     Answer,
@@ -52,14 +52,15 @@ class Pipeline:
     def encode(self, text: str) -> Encoded:
         return self.encoder.encode(text)
 
-    def run(self, windows: Sequence[Window]) -> list[Floats]:
+    def run(self, windows: Sequence[Window], halt: Halt | None = None) -> list[Floats]:
         """
         One padded batch through the model; the logits of each window, padding cut off.
 
-        NER: (tokens, labels) with the specials' rows. Classification: (labels,).
+        NER: (tokens, labels) with the specials' rows. Classification: (labels,). Raises `Halted`
+        where `halt` ended it.
         """
         batch = padded(windows, self.encoder.pad_id, self.session.multiple)
-        logits = self.session.run(*batch)
+        logits = self.session.run(*batch, halt)
         if self.variant.task is Task.NER:
             return [rows[: len(window.ids)] for rows, window in zip(logits, windows, strict=True)]
         return list(logits)

@@ -6,7 +6,7 @@ labels.
 from __future__ import annotations
 
 import platform
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models import stored
 from models.errors import BadSetting, BrokenVariant
-from models.session import SessionOptions, check_names, feed
+from models.session import Halt, Halted, SessionOptions, check_names, feed
 from models.spec import Variant
 
 MODEL = "model.onnx"
@@ -49,8 +49,19 @@ class OnnxSession:
         self._inputs = {each.name for each in self._session.get_inputs()}
         check_names(MODEL, self._inputs, [each.name for each in self._session.get_outputs()])
 
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        (logits,) = self._session.run(["logits"], feed(self._inputs, ids, mask))
+    def run(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], halt: Halt | None = None
+    ) -> NDArray[np.float32]:
+        of_this_run = None
+        if halt:
+            of_this_run = ort.RunOptions()
+            halt.by(partial(setattr, of_this_run, "terminate", True))
+        try:
+            (logits,) = self._session.run(["logits"], feed(self._inputs, ids, mask), of_this_run)
+        except Exception as error:  # as above
+            if halt and halt.asked:
+                raise Halted from error
+            raise
         return np.asarray(logits, np.float32)
 
 

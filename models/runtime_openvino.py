@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models import stored
 from models.errors import BrokenVariant
-from models.session import SessionOptions, check_names, feed
+from models.session import Halt, SessionOptions, check_names, feed
 from models.spec import Variant
 
 try:
@@ -66,7 +66,9 @@ class OpenvinoSession:
         self.multiple = _MULTIPLES[precision]
         self._own = threading.local()  # a request is one thread's: it holds the run's memory
 
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], halt: Halt | None = None
+    ) -> NDArray[np.float32]:
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         found = self._own.request.infer(feed(self._inputs, ids, mask), share_inputs=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from models.errors import BrokenVariant
-from models.session import SessionOptions
+from models.session import Halt, SessionOptions
 from models.spec import Task, Variant
 
 _MODELS: dict[Task, Any] = {
@@ -48,7 +48,9 @@ class TorchSession:
             raise BrokenVariant(f"the checkpoint lacks {len(missing)} weights: {missing[0]} first")
         self._model = model.eval()
 
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], halt: Halt | None = None
+    ) -> NDArray[np.float32]:
         with torch.inference_mode():
             output = self._model(
                 input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)

@@ -6,7 +6,7 @@ Knows no engine.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,36 @@ from numpy.typing import NDArray
 from models.errors import BrokenVariant
 
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+class Halted(Exception):
+    """A run was ended before it was done."""
+
+
+class Halt:
+    """
+    A way to end one run from another thread, where what runs it can be told.
+
+    asked  whether it is to end: `now` was called
+    """
+
+    __slots__ = ("_stop", "asked")
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._stop: Callable[[], None] | None = None
+
+    def now(self) -> None:
+        """End the run, or the one that is to come. One that is done is not touched."""
+        self.asked = True
+        if self._stop:
+            self._stop()
+
+    def by(self, stop: Callable[[], None]) -> None:
+        """How the run that begins now is ended."""
+        self._stop = stop
+        if self.asked:
+            stop()
 
 
 class Session(Protocol):
@@ -28,8 +58,14 @@ class Session(Protocol):
     @property
     def multiple(self) -> int: ...
 
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(batch, tokens) ids and mask of ones -> (batch, tokens, labels) or (batch, labels)."""
+    def run(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], halt: Halt | None = None
+    ) -> NDArray[np.float32]:
+        """
+        (batch, tokens) ids and mask of ones -> (batch, tokens, labels) or (batch, labels).
+
+        Raises `Halted` where `halt` ended it; an engine that cannot be told runs to its end.
+        """
         ...
 
 

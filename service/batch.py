@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from models.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
+from models.session import Halt, Halted
 from service.cost import Line
 from service.fair import Flow, Priority
 from service.pool import Pool
@@ -85,6 +86,7 @@ class Observer(Protocol):
 
     def ran(self, *, items: int, tokens: int, padded: int, seconds: float) -> None: ...
     def dropped(self, reason: str) -> None: ...
+    def halted(self) -> None: ...
     def waiting(self, items: int, tokens: int) -> None: ...
 
 
@@ -213,10 +215,15 @@ class _Held(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Some items that run together, and what was predicted of it."""
+    """
+    Some items that run together, and what was predicted of it.
+
+    halt  ends its run where nobody waits for it; it begins again when there is time
+    """
 
     items: list[_Waiting]
     predicted_s: float
+    halt: Halt | None
 
     @property
     def tokens(self) -> int:
@@ -228,7 +235,9 @@ class Batch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    results: Sequence[Any]
+    """`results`: None where the run was ended before it was done."""
+
+    results: Sequence[Any] | None
     begun: float
     done: float
 
@@ -237,14 +246,15 @@ class Batcher(Generic[Item, Result]):
     """
     One queue and how its batches are run.
 
-    run       called in a thread with the items of one batch; one result each, in order
+    run       called in a thread with the items of one batch, and what may end it: one result each,
+              in order, or it raises `Halted`
     observer  is told of every batch, every dropped item and the depth of the queue
     line      padded tokens of a batch -> seconds, as measured
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Item]], Sequence[Result]],
+        run: Callable[[Sequence[Item], Halt | None], Sequence[Result]],
         limits: Limits,
         pool: Pool,
         observer: Observer,
@@ -315,13 +325,15 @@ class Batcher(Generic[Item, Result]):
         for place, (item, size) in enumerate(zip(items, tokens, strict=True)):
             cost_s = self.cost_s(size)
             turn = _Turn(flow.rank, turns.queue(flow, cost_s), next(self._numbers))
-            waiting = _Waiting(job, place, item, size, flow, key, cost_s, turn)
-            job.waiting.add(waiting)
-            if not self._queue or self._queue[-1] < waiting:
-                self._queue.append(waiting)  # as nearly always
-            else:
-                insort(self._queue, waiting)
+            self._stand(_Waiting(job, place, item, size, flow, key, cost_s, turn))
         self._count(key, len(items), sum(tokens))
+
+    def _stand(self, waiting: _Waiting) -> None:
+        waiting.job.waiting.add(waiting)
+        if not self._queue or self._queue[-1] < waiting:
+            self._queue.append(waiting)  # as nearly always
+        else:
+            insort(self._queue, waiting)
 
     def admit(self, items: int, tokens: int, *, key: Hashable = None) -> None:
         """
@@ -372,17 +384,19 @@ class Batcher(Generic[Item, Result]):
         *,
         key: Hashable = None,
         priority: Priority = Priority.INTERACTIVE,
-    ) -> None:
-        """Raise `Overloaded` if so much would wait beyond its deadline."""
+    ) -> float:
+        """Seconds predicted until so much is run. Raises `Overloaded` if beyond its deadline."""
         wait_s = self.wait_s(tokens, key=key, priority=priority)
+        run_s = self.run_s(tokens)
         # The loop comes to the batch, and then to whoever waits for it.
         lag_s = 2 * self._pool.lag_s
-        needed_s = MARGIN * (wait_s + self.run_s(tokens) + lag_s)
+        needed_s = MARGIN * (wait_s + run_s + lag_s)
         if wait_s and perf_counter() + needed_s > deadline:
             raise Overloaded(
                 f"what waits takes {wait_s + lag_s:.1f} s, beyond the request's deadline",
                 retry_after_s=wait_s + lag_s,
             )
+        return wait_s + run_s
 
     def wait_s(
         self, tokens: int, *, key: Hashable = None, priority: Priority = Priority.INTERACTIVE
@@ -420,7 +434,7 @@ class Batcher(Generic[Item, Result]):
         for waiting in items:
             waiting.job.waiting.discard(waiting)
             self._gone(waiting)
-        batch = Batch(items, 0.0)
+        batch = Batch(items, 0.0, Halt() if alone else None)
         return batch._replace(predicted_s=self.line(batch.padded))
 
     def _living(self, most: int) -> list[_Waiting]:
@@ -485,30 +499,56 @@ class Batcher(Generic[Item, Result]):
         """Run a batch, in a thread. One that fails is run again item by item."""
         items = [waiting.item for waiting in batch.items]
         begun = perf_counter()
-        results = self._attempt(items)
+        try:
+            results = self._attempt(items, batch.halt)
+        except Halted:
+            return Outcome(None, begun, perf_counter())
         if len(items) > 1 and isinstance(results[0], BaseException):
-            results = list(chain.from_iterable(self._attempt([item]) for item in items))
+            results = list(chain.from_iterable(self._attempt([item], None) for item in items))
         for waiting, result in zip(batch.items, results, strict=True):
             waiting.job.spoilt |= isinstance(result, BaseException)
         return Outcome(results, begun, perf_counter())
 
-    def _attempt(self, items: list[Item]) -> Sequence[Result | BaseException]:
-        """The results, or the error once for each item."""
+    def _attempt(self, items: list[Item], halt: Halt | None) -> Sequence[Result | BaseException]:
+        """The results, or the error once for each item. Raises `Halted`."""
         try:
-            results = self._run(items)
+            results = self._run(items, halt)
             if len(results) != len(items):
                 raise RuntimeError(f"{len(items)} items went in, {len(results)} results came out")
             return results
+        except Halted:
+            raise
         except Exception as error:
             return [error] * len(items)
 
     def settle(self, batch: Batch, outcome: Outcome) -> None:
-        """Give every job its results."""
+        """Give every job its results; what was halted waits again, where it was."""
+        if outcome.results is None:
+            self._again(batch)
+            return
         for waiting, result in zip(batch.items, outcome.results, strict=True):
             waiting.job.settle(waiting.place, result, outcome.begun, outcome.done)
 
+    def _again(self, batch: Batch) -> None:
+        self._observer.halted()
+        try:
+            self._pool.check_open()
+        except NotReady as error:
+            for waiting in batch.items:
+                waiting.job.fail(error)
+            return
+        turns = self._pool.turns
+        with self._pool.lock:
+            for waiting in batch.items:
+                waiting.flow = turns.back(waiting.flow, waiting.cost_s)
+                self._stand(waiting)
+                self._count(waiting.key, 1, waiting.tokens)
+        self._pool.call()
+
     def learn(self, batch: Batch, outcome: Outcome) -> None:
-        """Keep count, and how long it took."""
+        """Keep count, and how long it took, if it ran to its end."""
+        if outcome.results is None:
+            return
         seconds = outcome.done - outcome.begun
         self.line.learn(batch.padded, seconds)
         self._observer.ran(

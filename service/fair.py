@@ -73,6 +73,13 @@ class Turns:
         flow.waiting_s += seconds
         return start
 
+    def back(self, flow: Flow, seconds: float) -> Flow:
+        """A piece of that flow waits again, in its old turn. Gives the flow as it is now."""
+        flow = self._flows.setdefault(flow.key, flow)
+        flow.waiting += 1
+        flow.waiting_s += seconds
+        return flow
+
     def leave(self, flow: Flow, seconds: float) -> None:
         """A piece no longer waits."""
         flow.waiting -= 1

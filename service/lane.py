@@ -139,7 +139,7 @@ class Lane:
         self.batcher.admit(len(texts), len(texts))  # each is a window at least
         short = characters <= INLINE and priority is not Priority.SHADOW
         likely = round(characters * self._tokens())
-        self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
+        predicted_s = self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started
         windows = [window for each in encoded for window in each.windows]
@@ -171,6 +171,8 @@ class Lane:
             )
         queue_s = job.begun - job.submitted
         self.metrics.answered(texts=len(texts), queue_s=queue_s, encode_s=encode_s)
+        if short:  # of long ones encoding, which goes before, is most of what was to come
+            self.metrics.predicted((job.done - job.submitted) / max(predicted_s, 1e-6))
         return Answered(answers, queue_s, encode_s, job.done - job.begun)
 
     def _learn(self, ran: _Ran) -> None:

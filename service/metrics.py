@@ -40,6 +40,7 @@ TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 DIFFERENCES = (
     -1.0, -0.3, -0.1, -0.03, -0.01, -0.003, -0.001, 0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0,
 )  # fmt: skip
+TIMES = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 REQUEST = Histogram(
@@ -75,6 +76,12 @@ DEPTH = Gauge(
     ["variant"],
     multiprocess_mode="livesum",
 )
+PREDICTION = Histogram(
+    "kadogo_prediction_ratio",
+    "Time a request waited and ran, in units of what was predicted when it came.",
+    ["variant"],
+    buckets=TIMES,
+)
 REJECTIONS = Counter(
     "kadogo_rejections_total", "Requests not answered with a result, by reason.", ["reason"]
 )
@@ -101,6 +108,11 @@ SHADOW_LOST = Counter(
 )
 DROPPED = Counter(
     "kadogo_dropped_total", "Windows not run because nobody waited any more.", ["variant", "reason"]
+)
+HALTED = Counter(
+    "kadogo_halted_total",
+    "Runs nobody waited for, ended for somebody who did; they begin again.",
+    ["variant"],
 )
 ANSWERED = Counter("kadogo_texts_total", "Texts answered.", ["variant"])
 LAST = Gauge(
@@ -144,6 +156,8 @@ class VariantMetrics:
         self._batch_tokens = BATCH_TOKENS.labels(variant)
         self._padding = PADDING.labels(variant)
         self._depth = DEPTH.labels(variant)
+        self._prediction = PREDICTION.labels(variant)
+        self._halted = HALTED.labels(variant)
         self._answered = ANSWERED.labels(variant)
         self._last = LAST.labels(variant)
         self._read = READ.labels(variant)
@@ -159,8 +173,15 @@ class VariantMetrics:
     def dropped(self, reason: str) -> None:
         _dropped(self._variant, reason).inc()
 
+    def halted(self) -> None:
+        self._halted.inc()
+
     def waiting(self, items: int, tokens: int) -> None:
         self._depth.set(items)
+
+    def predicted(self, ratio: float) -> None:
+        """What a request took by what was predicted."""
+        self._prediction.observe(ratio)
 
     def answered(self, *, texts: int, queue_s: float, encode_s: float) -> None:
         self._answered.inc(texts)

@@ -14,15 +14,22 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from models.errors import NotReady
+from models.session import Halt
 from service.cost import Mean
 from service.fair import Turns
 
 
 class Batch(Protocol):
-    """Some work that a thread does at a stretch, and how long that was predicted to take."""
+    """
+    Some work that a thread does at a stretch, and how long that was predicted to take.
+
+    halt  ends it before it is done; None of what somebody waits for
+    """
 
     @property
     def predicted_s(self) -> float: ...
+    @property
+    def halt(self) -> Halt | None: ...
 
 
 class Queue(Protocol):
@@ -66,6 +73,7 @@ class Pool:
         self._free = threads
         self._queues: list[Queue] = []
         self._ends: dict[int, float] = {}  # of what runs, as predicted
+        self._halts: dict[int, Halt] = {}  # of what runs and nobody waits for
         self._lag_s = Mean()
         self._called = False
         self._closed = False
@@ -108,7 +116,7 @@ class Pool:
 
     def call(self) -> None:
         """Work has come. Batches are cut at the end of this turn of the loop."""
-        if self._free and not self._called:
+        if (self._free or self._halts) and not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -125,14 +133,25 @@ class Pool:
         loop = asyncio.get_running_loop()
         while cut := self._cut():
             self.executor.submit(self._work, loop, *cut)
+        self._make_room()
         for queue in self._queues:
             queue.bury()
+
+    def _make_room(self) -> None:
+        """Whoever waits for an answer does not wait for what nobody waits for."""
+        if not self._halts:
+            return
+        with self.lock:
+            if any(not each.is_idle and not each.next[0] for each in self._queues):
+                for halt in self._halts.values():
+                    halt.now()
 
     def _cut(self, ended: Batch | None = None) -> tuple[Queue, Batch] | None:
         """The next batch, and whose, for a thread that is free, or is so since one has ended."""
         with self.lock:
             if ended is not None:
                 del self._ends[id(ended)]
+                self._halts.pop(id(ended), None)
                 self._free += 1
             while self._free:
                 waiting = [each for each in self._queues if not each.is_idle]
@@ -145,6 +164,8 @@ class Pool:
                 if batch:
                     self._free -= 1
                     self._ends[id(batch)] = perf_counter() + batch.predicted_s
+                    if batch.halt:
+                        self._halts[id(batch)] = batch.halt
                     return queue, batch
             return None
 

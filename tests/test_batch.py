@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
+from models.session import Halt, Halted
 from service.batch import SWEPT, Batcher, CallerLeft, Job, Limits, cut
 from service.cost import Line
 from service.fair import Priority
@@ -27,6 +28,7 @@ class Seen:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, int]] = []
         self.drops: list[str] = []
+        self.halts = 0
         self.depth = (0, 0)
 
     def ran(self, *, items: int, tokens: int, padded: int, seconds: float) -> None:
@@ -35,12 +37,18 @@ class Seen:
     def dropped(self, reason: str) -> None:
         self.drops.append(reason)
 
+    def halted(self) -> None:
+        self.halts += 1
+
     def waiting(self, items: int, tokens: int) -> None:
         self.depth = (items, tokens)
 
 
 class Shouting:
-    """A model of words. Holds every batch at the gate until it is opened; "boo" spoils a batch."""
+    """
+    A model of words. Holds every batch at the gate until it is opened, or the batch is halted;
+    "boo" spoils a batch.
+    """
 
     def __init__(self, *, open_gate: bool = True) -> None:
         self.gate = threading.Event()
@@ -50,14 +58,18 @@ class Shouting:
         if open_gate:
             self.gate.set()
 
-    def __call__(self, words: Sequence[str]) -> list[str]:
+    def __call__(self, words: Sequence[str], halt: Halt | None = None) -> list[str]:
         with self._lock:
             self.batches.append(list(words))
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-        assert self.gate.wait(20)
+        until = perf_counter() + 20
+        while not self.gate.wait(0.002) and not (halt and halt.asked):
+            assert perf_counter() < until
         with self._lock:
             self.at_once -= 1
+        if halt and halt.asked:
+            raise Halted
         if "boo" in words:
             raise ValueError("boo")
         return [word.upper() for word in words]
@@ -71,7 +83,10 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 def batcher(
-    model: Callable[[Sequence[str]], Sequence[str]], *, pool: Pool | None = None, **limits: Any
+    model: Callable[[Sequence[str], Halt | None], Sequence[str]],
+    *,
+    pool: Pool | None = None,
+    **limits: Any,
 ) -> tuple[Batcher[str, str], Seen]:
     seen = Seen()
     return Batcher(model, Limits(**limits), pool or Pool(1), seen), seen
@@ -289,7 +304,7 @@ def test_a_bad_item_spoils_only_its_own_request() -> None:
 
 
 def test_a_model_that_loses_a_result_is_an_error_not_a_mix_up() -> None:
-    def forgetful(words: Sequence[str]) -> list[str]:
+    def forgetful(words: Sequence[str], halt: Halt | None) -> list[str]:
         return [word.upper() for word in words][1:]
 
     async def scenario() -> None:
@@ -573,6 +588,64 @@ def test_a_shadow_runs_one_by_one_and_only_where_nothing_else_does() -> None:
         await asyncio.gather(*(each.answer for each in shadows))
         assert model.batches == [["person"], *[["shadow"]] * 3]
         assert model.most_at_once == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_shadow_that_runs_is_halted_for_whoever_finds_no_thread(threads: int) -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(threads)
+        queue, seen = batcher(model, pool=pool, items=1)
+        shadow = submit(queue, "shadow", priority=Priority.SHADOW)
+        await begun(model, 1)
+        people = [submit(queue, "person") for _ in range(threads)]
+        await begun(model, 1 + threads)  # with the gate closed: the shadow made room
+        assert model.batches == [["shadow"], *[["person"]] * threads]
+        assert not shadow.answer.done()
+        model.gate.set()
+        await asyncio.gather(*(each.answer for each in people))
+        assert await shadow.answer == ["SHADOW"]
+        assert model.batches[-1] == ["shadow"]
+        assert seen.halts == 1
+        assert queue.waiting_items == queue.waiting_tokens == pool.turns.waiting_s == 0
+        assert not pool.turns.waits and not pool.running_s
+
+    run(scenario)
+
+
+def test_a_shadow_with_a_thread_to_spare_for_who_comes_runs_on() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, seen = batcher(model, pool=Pool(2))
+        shadow = submit(queue, "shadow", priority=Priority.SHADOW)
+        await begun(model, 1)
+        person = submit(queue, "person")
+        await begun(model, 2)
+        model.gate.set()
+        assert (await shadow.answer, await person.answer) == (["SHADOW"], ["PERSON"])
+        assert not seen.halts
+
+    run(scenario)
+
+
+def test_a_shadow_halted_while_the_server_stops_is_told_so() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, _ = batcher(model, pool=pool)
+        shadow = submit(queue, "shadow", priority=Priority.SHADOW)
+        await begun(model, 1)
+        person = submit(queue, "person")
+        await asyncio.sleep(0)  # and the shadow is halted
+        closing = asyncio.ensure_future(pool.close())
+        await asyncio.sleep(0)
+        model.gate.set()
+        await closing
+        with pytest.raises(NotReady):
+            await shadow.answer
+        await asyncio.wait([person.answer])  # answered or told the same, as it happened
 
     run(scenario)
 

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import NotReady, Quarantined, UnknownVariant
+from models.session import Halt
 from models.spec import Options, Task
 from service.changes import ChangeRefused, Changes, UnknownGeneration, UnknownKey
 from service.generation import LOADING
@@ -310,7 +311,9 @@ class Miscounting:
 
     multiple = 1
 
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], halt: Halt | None = None
+    ) -> NDArray[np.float32]:
         return np.zeros((len(ids), 1, 1), np.float32)
 
 

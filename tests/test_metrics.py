@@ -24,6 +24,8 @@ OURS = {
     "kadogo_batch_texts",
     "kadogo_batch_tokens",
     "kadogo_padding_ratio",
+    "kadogo_prediction_ratio",
+    "kadogo_halted",
     "kadogo_queue_depth",
     "kadogo_rejections",
     "kadogo_dropped",

@@ -16,7 +16,7 @@ from models.catalog import read
 from models.errors import BadSetting, BrokenVariant
 from models.runtime import open_session
 from models.runtime_onnx import OnnxSession
-from models.session import Session, SessionOptions
+from models.session import Halt, Halted, Session, SessionOptions
 from models.spec import Task
 from tests.tiny import NER_LABELS, write_variant
 from tests.tiny_torch import write_torch_variant
@@ -114,6 +114,20 @@ def test_idle_threads_sleep_unless_told_to_spin(folder):
         assert options.intra_op_num_threads == 2
         assert options.inter_op_num_threads == 1
         assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (True, False)
+
+
+def test_a_run_is_halted_and_the_next_one_is_as_ever(folder):
+    session = opened(folder)
+    before = session.run(IDS, MASK)
+    halt = Halt()
+    halt.now()  # as early as can be: a run of this model is over in no time
+    with pytest.raises(Halted):
+        session.run(IDS, MASK, halt)
+    np.testing.assert_array_equal(session.run(IDS, MASK, Halt()), before)
+    late = Halt()
+    np.testing.assert_array_equal(session.run(IDS, MASK, late), before)
+    late.now()
+    np.testing.assert_array_equal(session.run(IDS, MASK), before)
 
 
 def test_torch_runs_the_folder_transformers_wrote(tmp_path):

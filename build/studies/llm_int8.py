@@ -32,6 +32,7 @@ from build.studies.measured import ALL, Figures
 from build.studies.plan import BASE
 from models.encode import Encoder
 from models.pipeline import TOKENIZER, Pipeline
+from models.session import Halt
 from models.spec import Input, Interval, Variant
 
 ROUNDS = 5
@@ -103,7 +104,9 @@ class _Torch:
         self._network = network
         self._device = device
 
-    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], halt: Halt | None = None
+    ) -> NDArray[np.float32]:
         inputs = {
             name: torch.from_numpy(array).to(self._device)
             for name, array in (("input_ids", ids), ("attention_mask", mask))
