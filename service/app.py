@@ -222,6 +222,8 @@ replace_the_dead()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
 logs.begin(settings.log)
+if settings.crowded and not bound.is_worker():
+    logger.warning(settings.crowded)
 lanes = Lanes(settings)
 layers = layers_of(settings, keys, lambda: lanes.key_changes)
 answers = Answers(lanes, settings, keys)

@@ -218,6 +218,17 @@ class Settings:
         """Model runs at a time in one process."""
         return self.threads or max(1, cores() // self.workers)
 
+    @property
+    def crowded(self) -> str | None:
+        """What is to be said of more model runs at a time than cores; None where there are not."""
+        at_once, there = self.workers * self.runs, cores()
+        if at_once <= there:
+            return None
+        return (
+            f"{self.workers} workers x {self.runs} threads run {at_once} models at a time on "
+            f"{there} cores, where they take turns: that is no faster"
+        )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read every KADOGO_ variable; an unknown name or a bad value raises `BadSetting`."""

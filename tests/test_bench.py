@@ -276,6 +276,20 @@ def test_a_quick_run_measures_what_watching_costs(tmp_path):
     assert all(f["median"] > 0 for f in figures)
 
 
+def test_a_quick_run_measures_what_workers_cost_and_bring(tmp_path):
+    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
+    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
+    command += ["--only", "workers", "--out", tmp_path / "reports"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "reports" / "bench.json").read_text())["figures"]
+    found = {f["what"]: f["median"] for f in figures}
+    assert found["2 workers: memory"] > 1.3 * found["1 worker: memory"] > 0
+    assert found["4 workers: rate"] > 0
+    if sys.platform == "linux":
+        assert found["1 worker: want a core"] > 0
+
+
 def test_a_quick_run_measures_what_a_decision_costs(tmp_path):
     catalog, reports = tmp_path / "catalog", tmp_path / "reports"
     write_variant(catalog, "ner-base", Task.NER, evidence=judged(0.9))

@@ -126,6 +126,13 @@ def test_cores_are_shared_out_among_the_workers() -> None:
     assert Settings(workers=2, threads=3).runs == 3
 
 
+def test_more_model_runs_than_cores_are_said_to_take_turns() -> None:
+    assert Settings().crowded is None
+    assert Settings(workers=cores()).crowded is None
+    crowd = Settings(workers=cores() + 1).crowded
+    assert crowd and crowd.startswith(f"{cores() + 1} workers x 1 threads run")
+
+
 def test_a_container_with_half_a_core_has_one(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert quota(tmp_path) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from build import bench
-from build.bench import overhead, routing, speed, start, throughput, watched
+from build.bench import overhead, routing, speed, start, throughput, watched, workers
 from build.bench.plan import Plan
 from build.bench.report import facts, say, stolen_share, tell
 from build.errors import BuildError
@@ -33,6 +33,7 @@ SECTIONS: dict[str, Callable[[Plan], list[Figure]]] = {
     "overhead": overhead.measure,
     "routing": routing.measure,
     "watched": watched.measure,
+    "workers": workers.measure,
 }
 # Without what only some operators want to know, and for which more must be installed.
 USUAL = "start,throughput,speed,overhead,routing"

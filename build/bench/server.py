@@ -52,6 +52,10 @@ class Server:
         """Resident memory of all its processes; pages they share count once where Linux tells."""
         return sum(_memory(process) for process in self._processes())
 
+    def pids(self) -> list[int]:
+        """Of all its processes."""
+        return [process.pid for process in self._processes()]
+
     def _processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
 
