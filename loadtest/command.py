@@ -20,6 +20,7 @@ from loadtest import checker, promises, traffic
 from loadtest.arrivals import BadArrivals
 from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Run, Unusable
+from loadtest.stolen import TITLE, Stolen
 from loadtest.texts import BadTraffic
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ DEFAULT_HOST = "http://127.0.0.1:3000"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
 CALLS = 256
 PRICE = 0.04  # of a CPU-hour, in dollars: about what general-purpose machines are rented for
-SEARCH_S = 60.0
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag("callers", 16, count, "who ask at once at the peak")
     flag("calls", CALLS, count, "that are sent in turn")
     flag("p99-ms", None, above_0, "limit for the verdict, the goodput and the search")
+    flag("confirm", 60.0, above_0, "seconds that confirm what --search finds; a step takes a third")
     flag("promises", None, Path, "a TOML file; a broken one ends with status 1")
     flag("price-cpu-hour", PRICE, from_0, "dollars")
     flag("out", Path("reports"), Path, "folder of comparison.html, .md and .json")
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         server = Server(args.host)
         facts = {fact.name: fact for fact in server.facts()}
         names = chosen(facts, args.variants)
+        stolen = Stolen()
         promised = promises.read(args.promises, names) if args.promises else promises.Promises()
         tasks = list(dict.fromkeys(facts[name].task for name in names))
         reports = [
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     except (BadArrivals, BadTraffic, Unusable, promises.BadPromises) as error:
         print(error, file=sys.stderr)
         return EXIT_UNUSABLE
-    settings = _told(args, facts, names)
+    settings = {**_told(args, facts, names), TITLE: str(stolen)}
     print(book.terminal(reports, args.price_cpu_hour))
     args.out.mkdir(parents=True, exist_ok=True)
     written = {
@@ -215,7 +217,7 @@ def _searched(
         measure(name, arrivals, args.warmup, args.seed - 1)
         return measure(name, arrivals, seconds, args.seed)
 
-    found = scenarios.server(ask, seconds=SEARCH_S, limit_s=limit_s, senders=senders)
+    found = scenarios.server(ask, seconds=args.confirm, limit_s=limit_s, senders=senders)
     return Search(
         rate=found.rate,
         bounded=found.bounded,

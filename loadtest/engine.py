@@ -11,6 +11,7 @@ Import this before anything that imports ssl: Locust patches the standard librar
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
@@ -107,7 +108,9 @@ class Load:
         self._seconds = work.seconds
 
     def start(self) -> None:
-        """Once all users are there."""
+        """Once all users are there. Until `close` no garbage is collected: nothing is sent then."""
+        gc.collect()
+        gc.disable()
         self._zero = time.perf_counter() + self.work.warmup_s
         gevent.spawn(self._measure)
         gevent.spawn(self._dispatch)
@@ -120,6 +123,7 @@ class Load:
         self._schedule = iter(())
         self._turns.put(None)
         self._over.set()
+        gc.enable()
 
     def clock(self) -> float:
         """Seconds since the warm-up was over."""

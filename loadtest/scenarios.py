@@ -27,6 +27,7 @@ from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases
 from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
+from loadtest.stolen import TITLE, Stolen
 from loadtest.texts import BadTraffic
 from loadtest.validity import generator, invalid, unhindered
 
@@ -472,6 +473,7 @@ def measure(args: argparse.Namespace) -> Outcome:
             key=key,
         )
 
+    stolen = Stolen()
     p99_ms = getattr(args, "p99_ms", None)
     limit_s = p99_ms / 1000 if p99_ms else None
     match args.scenario:
@@ -505,6 +507,7 @@ def measure(args: argparse.Namespace) -> Outcome:
                     resident=lambda: memory,
                     limit_s=limit_s,
                 )
+    outcome = replace(outcome, rows=(*outcome.rows, (TITLE, str(stolen))))
     return _with_quality(outcome, calls, alone, asked["labels"])
 
 

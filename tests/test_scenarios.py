@@ -326,6 +326,7 @@ def _command(*args: str) -> subprocess.CompletedProcess[str]:
         (["server", "--p99-ms", "5000", "--precision", "3"], "with a p99 within 5000.0 ms"),
         (["offline", "--inputs", "3"], "texts/s, 3 a request, 64 callers"),
         (["burst", "--arrivals", "bursts:10/0.3s,60/0.2s"], "ner-tiny has a p99 of"),
+        (["burst", "--p99-ms", "5000"], "ner-tiny has a p99 of"),
         (["overload"], "goodput"),
         (["soak", "--rate", "20"], "of 20 requests/s"),
     ],
@@ -343,6 +344,16 @@ def test_each_scenario_runs_short_on_a_real_server(
     assert said in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("Short: 1 s, a run that proves something takes")
     assert "otherwise than" not in done.stdout and "were swapped" not in done.stdout
+
+
+def test_a_soak_without_a_rate_searches_for_one(tiny: Server) -> None:
+    asked = ["--host", tiny.url, "--variant", "ner-tiny", "--seconds", "1", "--warmup", "0.2"]
+    done = _command("soak", *asked, "--p99-ms", "50")
+    searched = r"^closed:16 for .*\n(poisson:.* for .*\n)+"
+    assert re.match(searched, done.stderr), done.stderr
+    # What a second proves of the largest rate is the machine's affair.
+    found = " requests/s" in done.stdout
+    assert found or (done.returncode == 2 and "give a --rate" in done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("scenario", ["overload", "single --warmup 0"])

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from loadtest.peers import files, tune
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen
 from loadtest.peers.load import NoLoad
@@ -23,6 +21,7 @@ from loadtest.peers.measure import Plan, Unlike, measure
 from loadtest.peers.peers import ENVIRONMENTS, PEERS, ROOT
 from loadtest.peers.process import NotServing, command_of, environment_of
 from loadtest.peers.report import markdown, outcome, verdict, write
+from loadtest.stolen import TITLE, Stolen
 from loadtest.texts import compose
 
 TEXTS = 512
@@ -58,10 +57,10 @@ def _run(args: argparse.Namespace) -> None:
         warmup_s=args.warmup,
         connections=args.connections,
     )
-    before = psutil.cpu_times()
+    stolen = Stolen()
     found = measure(plan)
     outcomes = [outcome(contest, found) for contest in contests]
-    facts = _facts(plan, _stolen(before, psutil.cpu_times()))
+    facts = _facts(plan, stolen)
     write(outcomes, found, facts, args.out)
     print(markdown(outcomes, facts))
     for each in outcomes:
@@ -89,11 +88,11 @@ def _tune(args: argparse.Namespace) -> None:
             print(f"{name} on {model}: {tune.tune(peer, model, here=args.files)}")
 
 
-def _facts(plan: Plan, stolen: float) -> Mapping[str, str]:
+def _facts(plan: Plan, stolen: Stolen) -> Mapping[str, str]:
     """What a reader must know to believe the figures."""
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores; servers and load share them",
-        "stolen by the host's other guests": f"{stolen:.1%} of the CPU time",
+        TITLE: str(stolen),
         "load": f"{plan.connections} connections of wrk, one sentence a request, for the rates; "
         "Poisson arrivals, latency from when each was due, for p99",
         "rounds": f"{plan.rounds}, every other one backwards, {plan.seconds:g} s of each after "
@@ -105,12 +104,6 @@ def _facts(plan: Plan, stolen: float) -> Mapping[str, str]:
         "start": "from starting the process to its first right answer, files in the page cache",
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _stolen(before: object, now: object) -> float:
-    """Of the CPU time between two `psutil.cpu_times()`, what the host gave to other guests."""
-    steal = getattr(now, "steal", 0.0) - getattr(before, "steal", 0.0)
-    return float(steal / max(sum(now) - sum(before), 1e-9))  # type: ignore[call-overload]
 
 
 def _processor() -> str:
