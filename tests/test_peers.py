@@ -208,6 +208,18 @@ def test_the_verdict_names_the_fastest_other_and_what_became_of_the_target() -> 
     assert "short of the 1.2 x" in verdict(slower)
 
 
+def test_a_contest_is_won_by_the_rate_and_the_p99_where_all_went_right() -> None:
+    (contest,) = chosen(["starlette"], ["fp32"])
+    assert outcome(contest, found_of(150, {"starlette": 100})).kept
+    assert not outcome(contest, found_of(110, {"starlette": 100})).kept
+    assert not outcome(contest, found_of(150, {"starlette": 100}, failed=1)).kept
+    late, waits = found_of(150, {"starlette": 100}), found_of(150, {"starlette": 100})
+    for found, change in ((late, {"lag_s": 0.02}), (waits, {"latencies": {70.0: (0.02,) * 50}})):
+        ours = found.stretches[contest.kadogo]
+        ours[:] = [replace(each, **change) for each in ours]
+        assert not outcome(contest, found).kept
+
+
 def test_failed_requests_are_told_in_the_report() -> None:
     (contest,) = chosen(["starlette"], ["fp32"])
     told = outcome(contest, found_of(150, {"starlette": 100}, failed=2))
