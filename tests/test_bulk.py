@@ -146,7 +146,7 @@ def test_a_text_the_model_fails_on_is_set_aside_alone(zoo: Path, tmp_path: Path)
         def __init__(self, session: Any, bad: list[int]) -> None:
             self._session, self._bad = session, bad
 
-        def run(self, ids: Any, mask: Any) -> Any:
+        def run(self, ids: Any, mask: Any, halt: Any = None) -> Any:
             if any(row[: len(self._bad)].tolist() == self._bad for row in ids):
                 raise RuntimeError("bad")
             return self._session.run(ids, mask)
