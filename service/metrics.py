@@ -40,8 +40,8 @@ TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 DIFFERENCES = (
     -1.0, -0.3, -0.1, -0.03, -0.01, -0.003, -0.001, 0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0,
 )  # fmt: skip
-TIMES = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
-RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+RATIOS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 REQUEST = Histogram(
     "kadogo_request_seconds",
@@ -68,7 +68,7 @@ BATCH_TOKENS = Histogram(
     "kadogo_batch_tokens", "Tokens in one batch, without padding.", ["variant"], buckets=TOKENS
 )
 PADDING = Histogram(
-    "kadogo_padding_ratio", "Share of one batch that is padding.", ["variant"], buckets=RATIOS
+    "kadogo_padding_ratio", "Share of one batch that is padding.", ["variant"], buckets=SHARES
 )
 DEPTH = Gauge(
     "kadogo_queue_depth",
@@ -80,7 +80,7 @@ PREDICTION = Histogram(
     "kadogo_prediction_ratio",
     "Time a request waited and ran, in units of what was predicted when it came.",
     ["variant"],
-    buckets=TIMES,
+    buckets=RATIOS,
 )
 REJECTIONS = Counter(
     "kadogo_rejections_total", "Requests not answered with a result, by reason.", ["reason"]
