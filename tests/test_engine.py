@@ -22,17 +22,18 @@ from tests.scripted import Reply, Scripted, scripted, stalls
 ROOT = Path(__file__).resolve().parent.parent
 
 DRIVE = """
-import json, sys, time
+import gc, json, sys, time
 from dataclasses import asdict
 from loadtest import engine
 from loadtest.record import Call
-asked = json.loads(sys.argv[1])
+asked, collected = json.loads(sys.argv[1]), []
 for name, value in asked.pop("constants", {}).items():
     setattr(engine, name, value)
 calls = [Call(task="ner", texts=(text,), languages=("hau",)) for text in asked.pop("texts")]
 if (beside_s := asked.pop("beside_s", None)) is not None:
-    asked["beside"] = lambda clock: time.sleep(beside_s)
+    asked["beside"] = lambda clock: (time.sleep(beside_s), collected.append(gc.isenabled()))
 found = engine.run(asked.pop("host"), "ner-int8", "ner", calls=calls, **asked)
+assert not any(collected) and gc.isenabled(), "garbage is to be collected only between loads"
 rows = [{**asdict(each), "answer": None if each.answer is None else [sorted(one) for one in
         each.answer]} for each in found.requests]
 print(json.dumps({"requests": rows, "dropped": found.dropped, "cores": found.cores}))

@@ -344,6 +344,7 @@ def test_each_scenario_runs_short_on_a_real_server(
     assert said in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("Short: 1 s, a run that proves something takes")
     assert "otherwise than" not in done.stdout and "were swapped" not in done.stdout
+    assert re.search(r"^stolen .*% of the CPU time", done.stdout, re.MULTILINE)
 
 
 def test_a_soak_without_a_rate_searches_for_one(tiny: Server) -> None:

@@ -23,6 +23,7 @@ from loadtest import checker, labelled, record, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
 from loadtest.record import Call, Unusable
 from loadtest.server import described, workers_of
+from loadtest.stolen import Stolen
 from loadtest.texts import BadTraffic
 
 CPU = 0.15  # of the machine, above which the client disturbs what it measures
@@ -282,6 +283,7 @@ def told(found: Found) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """0: kept; 1: broken; 2: nothing was proved, or could be."""
+    stolen = Stolen()
     try:
         asked = traffic.from_arguments(args)
         variant = described(args.host, args.variant)
@@ -302,6 +304,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(told(found))
+    print(f"stolen      {stolen}, by the host's other guests")
     if reasons := invalid(found):
         print(*(f"invalid: {each}" for each in reasons), sep="\n", file=sys.stderr)
         return 2
