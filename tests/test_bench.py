@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -242,13 +242,18 @@ def test_a_server_that_ends_at_once_shows_the_end_of_its_log():
 # --- all of it --------------------------------------------------------------------------------
 
 
-def test_a_quick_run_measures_a_real_server(tmp_path):
-    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
-    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
-    command += ["--only", "throughput,speed,overhead", "--out", tmp_path / "reports"]
+def quick(folder: Path, only: str) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+    """A short run on the variants in `folder`/catalog, and what it measured."""
+    command = [sys.executable, "-m", "build.bench", "--quick", "--only", only]
+    command += ["--catalog", str(folder / "catalog"), "--out", str(folder / "reports")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "reports" / "bench.json").read_text())["figures"]
+    return done, json.loads((folder / "reports" / "bench.json").read_text())["figures"]
+
+
+def test_a_quick_run_measures_a_real_server(tmp_path):
+    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
+    done, figures = quick(tmp_path, "throughput,speed,overhead")
     medians = {(f["variant"], f["what"]): f["median"] for f in figures}
     assert medians["ner-tiny", "HTTP"] > 0
     assert medians["ner-tiny", "HTTP / in process, sorted within 16 waiting"] > 0
@@ -263,11 +268,7 @@ def test_a_quick_run_measures_a_real_server(tmp_path):
 def test_a_quick_run_measures_what_watching_costs(tmp_path):
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
-    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
-    command += ["--only", "watched", "--out", tmp_path / "reports"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "reports" / "bench.json").read_text())["figures"]
+    _, figures = quick(tmp_path, "watched")
     assert [f["what"] for f in figures if f["unit"] == "ratio"] == [
         "CPU, access log / unwatched",
         "CPU, traces of 1 in 100 / unwatched",
@@ -278,11 +279,7 @@ def test_a_quick_run_measures_what_watching_costs(tmp_path):
 
 def test_a_quick_run_measures_what_workers_cost_and_bring(tmp_path):
     write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
-    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
-    command += ["--only", "workers", "--out", tmp_path / "reports"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "reports" / "bench.json").read_text())["figures"]
+    _, figures = quick(tmp_path, "workers")
     found = {f["what"]: f["median"] for f in figures}
     assert found["2 workers: memory"] > 1.3 * found["1 worker: memory"] > 0
     assert found["4 workers: rate"] > 0
@@ -291,14 +288,10 @@ def test_a_quick_run_measures_what_workers_cost_and_bring(tmp_path):
 
 
 def test_a_quick_run_measures_what_a_decision_costs(tmp_path):
-    catalog, reports = tmp_path / "catalog", tmp_path / "reports"
+    catalog = tmp_path / "catalog"
     write_variant(catalog, "ner-base", Task.NER, evidence=judged(0.9))
     write_variant(catalog, "ner-tiny", Task.NER, parent="ner-base", evidence=judged(0.6, -0.3))
-    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", catalog]
-    command += ["--only", "routing", "--out", reports]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads((reports / "bench.json").read_text())["figures"]
+    _, figures = quick(tmp_path, "routing")
     assert {figure["variant"] for figure in figures} == {"ner-base"}
     assert {figure["what"]: figure["target"] for figure in figures} == {
         "a request, named": None,
@@ -309,10 +302,8 @@ def test_a_quick_run_measures_what_a_decision_costs(tmp_path):
 
 def test_without_evidence_no_decision_is_measured(tmp_path):
     write_variant(tmp_path / "catalog", "ner-tiny", Task.NER, parent="ner-base")
-    command = [sys.executable, "-m", "build.bench", "--quick", "--catalog", tmp_path / "catalog"]
-    command += ["--only", "routing", "--out", tmp_path / "reports"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0 and "routing: left out" in done.stderr
+    done, _ = quick(tmp_path, "routing")
+    assert "routing: left out" in done.stderr
 
 
 def test_no_catalog_is_one_line(tmp_path):
