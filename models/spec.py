@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -237,7 +238,7 @@ class Licence(Value, frozen=True, kw_only=True):
     sources: tuple[str, ...]
 
 
-class Variant(Value, frozen=True, kw_only=True):
+class Variant(Value, frozen=True, kw_only=True, dict=True):
     """
     One servable artefact: what `variant.json` says of its folder.
 
@@ -276,12 +277,12 @@ class Variant(Value, frozen=True, kw_only=True):
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise ValueError(f"labels must be distinct and at least one: {self.labels}")
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Size of the files the manifest lists; variant.json itself comes on top."""
         return sum(file.bytes for file in self.files.values())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names the exact weights and tokenizer: a hash over the files' hashes, 16 hex digits."""
         lines = sorted(f"{name} {file.sha256}" for name, file in self.files.items())
