@@ -30,6 +30,7 @@ from build.steps import (
     Distill,
     Export,
     Finetune,
+    Healing,
     Quantize,
     Step,
     TrimVocabulary,
@@ -504,7 +505,9 @@ def _with_seed(name: str, seed: int, root: Path, kitchen: Kitchen) -> float:
 def reseeded(steps: Iterable[Step], seed: int) -> tuple[Step, ...]:
     """The same steps, supervised training begun from another seed."""
     return tuple(
-        msgspec.structs.replace(step, seed=seed) if isinstance(step, Finetune | Distill) else step
+        msgspec.structs.replace(step, seed=seed)
+        if isinstance(step, Finetune | Distill | Healing)
+        else step
         for step in steps
     )
 

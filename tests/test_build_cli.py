@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from build import training
-from build.__main__ import main
+from build.__main__ import main, reseeded
 from build.prepare import prepared
 from build.publish import write
 from build.recipes import RECIPES
@@ -20,6 +20,7 @@ from build.steps import (
     Distill,
     Export,
     Finetune,
+    Healing,
     Pretrain,
     Quantize,
     TrainTokenizer,
@@ -155,6 +156,14 @@ def test_a_recipe_is_scored_with_other_seeds_and_checked_again(
     write(tmp_path / "catalog" / "ner-int8", msgspec.structs.replace(variant, evidence=wrong))
     assert main(words) == 1
     assert "outside its interval: f1 (raw) macro" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_another_seed_reaches_every_step_that_learns_from_labels(name: str) -> None:
+    before, after = RECIPES[name], reseeded(RECIPES[name], 2)
+    changed = [type(new) for old, new in zip(before, after, strict=True) if old != new]
+    learning = (Finetune, Distill, Healing)
+    assert changed == [type(step) for step in before if isinstance(step, learning)]
 
 
 def test_a_recipe_starts_from_an_encoder_of_ones_own(
