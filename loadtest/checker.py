@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from loadtest.complaint import Complaint
 from loadtest.record import Call, Result, Run
 from loadtest.traffic import body, path, read_answer
 
@@ -138,10 +139,10 @@ def compared(
     )
 
 
-def sentences(found: Checked, variant: str, *, most: int = 5) -> list[str]:
+def complaints(found: Checked, variant: str, *, most: int = 5) -> list[Complaint]:
     """Why a run fails: the calls by their numbers, never their texts; empty where all is right."""
     told = [
-        f"{variant}: call {each.call} was answered "
+        f"call {each.call} was answered "
         + (
             "otherwise than its text is alone"
             if each.whose is None
@@ -150,8 +151,8 @@ def sentences(found: Checked, variant: str, *, most: int = 5) -> list[str]:
         for each in found.wrong[:most]
     ]
     if more := len(found.wrong) - most:
-        told += [f"{variant}: so were {more} more of {found.compared} calls"] if more > 0 else []
-    return told
+        told += [f"so were {more} more of {found.compared} calls"] if more > 0 else []
+    return [Complaint(variant, each) for each in told]
 
 
 def _traced(

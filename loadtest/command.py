@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest import checker, promises, traffic
 from loadtest.arrivals import BadArrivals
+from loadtest.complaint import Complaint
 from loadtest.flags import above_0, address, count, from_0
 from loadtest.record import Call, Run, Unusable
 from loadtest.stolen import TITLE, Stolen
@@ -194,16 +195,16 @@ def _compared(
 
 def _swapped(
     runs: Sequence[Run], calls: Sequence[Call], alone: Mapping[str, checker.Alone]
-) -> list[str]:
+) -> list[Complaint]:
     """Of all that was sent: turns, warm-ups, climbs and searches."""
-    said = [
-        sentence
+    found = [
+        complaint
         for run in runs
-        for sentence in checker.sentences(
+        for complaint in checker.complaints(
             checker.checked(calls, run, alone[run.variant]), run.variant
         )
     ]
-    return list(dict.fromkeys(said))
+    return list(dict.fromkeys(found))
 
 
 def _searched(
@@ -233,10 +234,10 @@ def _searched(
 def _status(reports: Sequence[Findings]) -> int:
     from loadtest.findings import unproved
 
-    wrong = [each for found in reports for each in (*found.broken, *found.mismatches)]
+    wrong = [each for found in reports for each in found.complaints]
     void = [each for found in reports for each in (*found.void, *unproved(found.searches))]
-    for each in wrong:
-        print(f"not kept: {each}", file=sys.stderr)
+    for complaint in wrong:
+        print(f"not kept: {complaint}", file=sys.stderr)
     for each in void:
         print(f"nothing is proved: {each}", file=sys.stderr)
     return EXIT_UNUSABLE if void else EXIT_BROKEN if wrong else 0

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loadtest.complaint import Complaint
 from loadtest.record import Call, Run
 from loadtest.watch import Window
 
@@ -26,10 +27,10 @@ BETWEEN_S, BETWEEN_SHARE = 0.05, 0.5
 SHARES = (0.5, 0.9, 0.99)
 
 
-def mismatches(calls: Sequence[Call], run: Run, window: Window) -> list[str]:
-    """One sentence for each; `window` holds this run and nothing before it."""
+def mismatches(calls: Sequence[Call], run: Run, window: Window) -> list[Complaint]:
+    """One for each; `window` holds this run and nothing before it."""
     return [
-        f"{run.variant}, {run.arrivals}: {each}"
+        Complaint(run.variant, f"{each} ({run.arrivals})")
         for each in (*_counts(calls, run, window), *_strangers(run, window), *_times(run, window))
     ]
 

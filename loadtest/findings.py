@@ -15,6 +15,7 @@ import numpy as np
 from loadtest import bootstrap, figures, labelled
 from loadtest.bootstrap import Difference, Drawn, Interval, Plan
 from loadtest.compare import Block, Climb, Comparison, Kind
+from loadtest.complaint import Complaint
 from loadtest.crosscheck import mismatches
 from loadtest.promises import Measured, Promises, broken, kept
 from loadtest.record import Run
@@ -132,9 +133,9 @@ class Findings:
     rows: tuple[Row, ...]
     noise: Mapping[str, float]
     differences: Mapping[tuple[str, str, str], Difference]
-    broken: tuple[str, ...] = ()
+    broken: tuple[Complaint, ...] = ()
     kept: tuple[str, ...] = ()
-    mismatches: tuple[str, ...] = ()
+    mismatches: tuple[Complaint, ...] = ()
     doubts: tuple[str, ...] = ()
     void: tuple[str, ...] = ()
     labelled: bool = False
@@ -142,9 +143,12 @@ class Findings:
     searches: Mapping[str, Search] = field(default_factory=dict)
 
     def against(self, variant: str) -> list[str]:
-        """What it broke or answered as nobody should: such sentences begin with its name."""
-        said = (each.partition(variant) for each in (*self.broken, *self.mismatches))
-        return [why.lstrip(":, ") for before, _, why in said if not before and why[:1] in ":,"]
+        """What it broke or answered as nobody should."""
+        return [each.why for each in self.complaints if each.variant == variant]
+
+    @property
+    def complaints(self) -> tuple[Complaint, ...]:
+        return (*self.broken, *self.mismatches)
 
     def row(self, variant: str) -> Row:
         return next(row for row in self.rows if row.variant == variant)
@@ -156,13 +160,13 @@ def findings(
     facts: Mapping[str, Fact] | None = None,
     promises: Promises | None = None,
     limit_s: float | None = None,
-    swapped: Sequence[str] = (),
+    swapped: Sequence[Complaint] = (),
     searches: Mapping[str, Search] | None = None,
     resamples: int = bootstrap.RESAMPLES,
 ) -> Findings:
     """
     facts     what the server says of its variants
-    swapped   sentences on answers that were others'
+    swapped   answers that were others'
     """
     searches = searches or {}
     promises = promises or Promises()
@@ -364,7 +368,7 @@ def _whole(found: Comparison, name: str, kind: Kind) -> Run:
 # --- what is doubtful ----------------------------------------------------------------------------
 
 
-def _mismatches(found: Comparison) -> list[str]:
+def _mismatches(found: Comparison) -> list[Complaint]:
     said = [
         each
         for block in found.blocks

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadtest.complaint import Complaint
+
 KEYS = {
     "p99_ms": "milliseconds above 0",
     "min_rate": "answers a second, above 0",
@@ -130,9 +132,13 @@ def parse(text: str, where: str = "promises", variants: Iterable[str] | None = N
     )
 
 
-def broken(promises: Promises, measured: Iterable[Measured]) -> list[str]:
-    """One sentence for each promise a variant broke; none: all were kept."""
-    return [sentence for each in measured for sentence in _broken(promises.of(each.variant), each)]
+def broken(promises: Promises, measured: Iterable[Measured]) -> list[Complaint]:
+    """One for each promise a variant broke; none: all were kept."""
+    return [
+        Complaint(each.variant, why)
+        for each in measured
+        for why in _broken(promises.of(each.variant), each)
+    ]
 
 
 def kept(promises: Promises, variants: Iterable[str]) -> list[str]:
@@ -172,7 +178,7 @@ def _broken(promise: Promise, found: Measured) -> list[str]:
                 f"its F1 of {found.f1:.4f} is {promise.min_f1 - found.f1:.4f} below the "
                 f"{promise.min_f1:g} promised"
             )
-    return [f"{found.variant}: {each}" for each in said]
+    return said
 
 
 def _fits(key: str, value: object) -> bool:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest import checker, traffic
+from loadtest.complaint import Complaint
 from loadtest.figures import percentile_s
 from loadtest.flags import above_0, count
 from loadtest.record import Run, Unusable
@@ -89,7 +90,7 @@ class Rehearsal:
     phases: tuple[Phase, ...]
     replicas: tuple[Replica, ...]
     retried: int
-    swapped: tuple[str, ...] = ()
+    swapped: tuple[Complaint, ...] = ()
 
 
 # --- the play --------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def broken(found: Rehearsal) -> list[str]:
             said.append(f"{each.name} ended with {each.status}")
         if not each.answered:
             said.append(f"{each.name} answered nothing")
-    return [*said, *found.swapped]
+    return [*said, *map(str, found.swapped)]
 
 
 def told(found: Rehearsal) -> str:
@@ -383,7 +384,7 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
         phases=tuple(phases),
         replicas=tuple(stage.replicas),
         retried=retried,
-        swapped=tuple(checker.sentences(checker.checked(calls, found, alone), args.variant)),
+        swapped=tuple(checker.complaints(checker.checked(calls, found, alone), args.variant)),
     )
 
 

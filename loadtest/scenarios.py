@@ -529,9 +529,9 @@ def _with_quality(
     last = outcome.runs[-1]
     found = checker.checked(calls, last, alone)
     wrong = [
-        sentence
+        str(complaint)
         for each in outcome.runs
-        for sentence in checker.sentences(checker.checked(calls, each, alone), outcome.variant)
+        for complaint in checker.complaints(checker.checked(calls, each, alone), outcome.variant)
     ]
     scores = labelled.told(calls, last, labels)
     seen = f"{found.compared} answers, {found.unknown} unknown, {found.sight:.1%} of swaps are seen"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from loadtest import checker
-from loadtest.checker import Checked, Post, Wrong, alone, checked, connection, sentences, singles
+from loadtest.checker import Checked, Post, Wrong, alone, checked, complaints, connection, singles
 from loadtest.record import Call, Request, Run
 from loadtest.traffic import Traffic, body, calls, path, read_answer
 
@@ -88,7 +88,7 @@ def test_an_honest_server_passes(post: Post, inputs: int) -> None:
     known = alone(asked, "any", post)
     found = checked(asked, sent(asked, post), known)
     assert (found.compared, found.unknown, found.wrong) == (60, 0, ())
-    assert sentences(found, "any") == []
+    assert complaints(found, "any") == []
 
 
 def test_a_swapped_answer_fails_the_run_and_names_the_calls(post: Post) -> None:
@@ -97,7 +97,7 @@ def test_a_swapped_answer_fails_the_run_and_names_the_calls(post: Post) -> None:
     Lying.swapped |= {len(Lying.asked) + 17}
     found = checked(asked, sent(asked, post), known)
     assert found.wrong == (Wrong(17, 16),) and found.compared == 40
-    assert sentences(found, "any") == [
+    assert [*map(str, complaints(found, "any"))] == [
         "any: call 17 was answered as call 16 is alone: answers were swapped"
     ]
 
@@ -144,7 +144,9 @@ def test_an_answer_that_is_nobodys_is_wrong_too() -> None:
     odd = frozenset({(1, 2, "PER")})
     found = checker.compared(ASKED, [(0, (odd,)), (1, (NOBODY,))], KNOWN)
     assert found.wrong == (Wrong(0, None), Wrong(1, None))
-    assert sentences(found, "v")[0] == "v: call 0 was answered otherwise than its text is alone"
+    assert (
+        str(complaints(found, "v")[0]) == "v: call 0 was answered otherwise than its text is alone"
+    )
 
 
 def test_the_answers_within_a_call_have_their_order() -> None:
@@ -159,11 +161,11 @@ def test_sight_is_the_share_of_pairs_that_are_answered_differently() -> None:
     assert checker.compared(ASKED, [], {}).sight == 0
 
 
-def test_many_wrong_answers_are_a_few_sentences() -> None:
+def test_many_wrong_answers_are_a_few_complaints() -> None:
     found = Checked(compared=50, unknown=0, wrong=tuple(Wrong(n, None) for n in range(9)), sight=1)
-    told = sentences(found, "v")
+    told = [*map(str, complaints(found, "v"))]
     assert len(told) == 6 and told[-1] == "v: so were 4 more of 50 calls"
-    assert len(sentences(replace(found, wrong=found.wrong[:5]), "v")) == 5
+    assert len(complaints(replace(found, wrong=found.wrong[:5]), "v")) == 5
 
 
 def test_a_text_that_two_calls_share_is_one_single() -> None:

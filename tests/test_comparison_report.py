@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from loadtest.bootstrap import Difference, Interval
 from loadtest.compare import Climb
+from loadtest.complaint import Complaint
 from loadtest.figures import encoded
 from loadtest.findings import Findings, Row, Search
 from loadtest.findings import Server as Seen
@@ -158,13 +159,14 @@ def test_a_load_that_was_in_the_way_is_said_first() -> None:
 
 @pytest.mark.parametrize("kind", ["broken", "mismatches"])
 def test_who_broke_a_promise_or_swapped_answers_is_not_deployed(kind: str) -> None:
-    def told(rows: Sequence[Row], *said: str) -> Findings:
-        return replace(found(*rows), **{kind: said})  # type: ignore[arg-type]
+    def told(rows: Sequence[Row], *said: tuple[str, str]) -> Findings:
+        complaints = tuple(Complaint(*each) for each in said)
+        return replace(found(*rows), **{kind: complaints})  # type: ignore[arg-type]
 
-    said = verdict(told(ROWS, "tiny: a", "tiny, poisson:70: b", "tinyish: c"))
+    said = verdict(told(ROWS, ("tiny", "a"), ("tiny", "b"), ("tinyish", "c")))
     assert "tiny" not in said.headline and "tiny" not in [p.row.variant for p in said.picks]
     assert "`tiny` is out: a, and 1 more." in said.reasons
-    alone = told(ROWS[:1], "base: call 3 was answered as call 2 is alone")
+    alone = told(ROWS[:1], ("base", "call 3 was answered as call 2 is alone"))
     assert verdict(alone).headline == "Deploy none of them: each is out."
     assert book.book([alone], {}, PRICE)["tasks"][0]["deploy"] == []
 
@@ -315,8 +317,8 @@ def climbing(names: Mapping[str, float]) -> dict[str, Climb]:
 FULL = found(
     *ROWS,
     limit_s=0.1,
-    broken=("tiny: its F1 of 0.6650 is 0.0350 below the 0.7 promised",),
-    mismatches=tuple(f"base: <mismatch> {i}" for i in range(20)),
+    broken=(Complaint("tiny", "its F1 of 0.6650 is 0.0350 below the 0.7 promised"),),
+    mismatches=tuple(Complaint("base", f"<mismatch> {i}") for i in range(20)),
     doubts=("tiny: it may do more",),
     climbs=climbing({"base": 100.0, "tiny": 900.0}),
     searches={"base": Search(rate=50.0, steps=[(50.0, 0.05, True), (90.0, math.inf, False)])},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loadtest.complaint import Complaint
 from loadtest.crosscheck import mismatches
 from loadtest.record import Run
 from loadtest.watch import Window
@@ -62,31 +63,33 @@ def test_a_server_that_saw_what_its_client_saw_is_believed() -> None:
     ],
 )
 def test_counts_that_differ_are_told(seen: Window, told: str) -> None:
-    assert f"a, poisson:100: {told}" in mismatches(CALLS, answers(0.012), seen)
+    assert Complaint("a", f"{told} (poisson:100)") in mismatches(CALLS, answers(0.012), seen)
 
 
 def test_what_got_no_answer_may_have_been_counted_or_not() -> None:
     for count in (100, 102, 105):
         assert mismatches(CALLS, answers(0.012, silent=5), window([0.01] * count)) == []
     [*said] = mismatches(CALLS, answers(0.012, silent=5), window([0.01] * 106))
-    assert "the client 100 and 5 without an answer" in said[0]
+    assert "the client 100 and 5 without an answer" in said[0].why
 
 
 def test_a_server_that_says_it_took_longer_than_its_client_waited_is_told() -> None:
     said = mismatches(CALLS, answers(0.012), window([0.030] * 100))
-    assert "the server took 30.0 ms on average, longer than the 12.0 ms its client saw" in said[0]
-    assert "the server's p50 is above 20.0 ms, its client's is 12.0 ms" in said[1]
+    assert (
+        "the server took 30.0 ms on average, longer than the 12.0 ms its client saw" in said[0].why
+    )
+    assert "the server's p50 is above 20.0 ms, its client's is 12.0 ms" in said[1].why
 
 
 def test_time_that_passed_outside_the_server_is_told_where_it_is_most() -> None:
     assert mismatches(CALLS, answers(0.2), window([0.12] * 100)) == []
     [said] = mismatches(CALLS, answers(0.2), window([0.02] * 100))
-    assert "of 200.0 ms on average 180.0 ms passed outside the server" in said
+    assert "of 200.0 ms on average 180.0 ms passed outside the server" in said.why
 
 
 def test_somebody_else_who_asks_meanwhile_is_told() -> None:
     seen, theirs = window([0.01] * 100), window([0.01] * 3, variant="b")
     both = Window(seconds=1.0, counted={**theirs.counted, **seen.counted})
     assert mismatches(CALLS, answers(0.012), both) == [
-        "a, poisson:100: somebody else asked b 3 texts meanwhile"
+        Complaint("a", "somebody else asked b 3 texts meanwhile (poisson:100)")
     ]

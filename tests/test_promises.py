@@ -61,7 +61,7 @@ def test_what_is_kept_breaks_nothing() -> None:
 )
 def test_a_broken_promise_says_by_how_much(change: dict[str, float | None], told: str) -> None:
     [said] = broken(parse(TEXT), [measured(**change)])
-    assert said.startswith("ner-tiny: ") and told in said
+    assert said.variant == "ner-tiny" and told in said.why
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def terminal(reports: Sequence[Findings], price: float) -> str:
 def _below(found: Findings, said: Verdict) -> list[str]:
     """What stands below the headline."""
     return [
-        *(f"Not kept: {each}" for each in shortened([*found.broken, *found.mismatches])),
+        *(f"Not kept: {each}" for each in shortened([*map(str, found.complaints)])),
         *(f"The load was in the way: {each}" for each in found.void),
         *said.reasons,
         *said.undecided,
@@ -78,8 +78,8 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
         "deploy": [{"variant": p.row.variant, "f1_drop": p.drop} for p in said.picks],
         "reasons": said.reasons,
         "undecided": said.undecided,
-        "broken": found.broken,
-        "mismatches": found.mismatches,
+        "broken": [*map(str, found.broken)],
+        "mismatches": [*map(str, found.mismatches)],
         "void": found.void,
         "doubts": found.doubts,
         "rate": found.rate,

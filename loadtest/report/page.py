@@ -158,7 +158,7 @@ CLIMB = (
 
 
 def _verdict(found: Findings, said: Verdict) -> str:
-    wrong = shortened([*found.broken, *found.mismatches])
+    wrong = shortened([*map(str, found.complaints)])
     css = "bad" if wrong or not said.proved else "doubt" if found.doubts else ""
     parts = [f"<p>{_words(said.headline)}</p>"]
     parts += [_list(("Not kept:", wrong), "wrong")] if wrong else []
