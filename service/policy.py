@@ -107,6 +107,9 @@ class Estimate(NamedTuple):
         return self.wait_s + self.run_s
 
 
+Predict = Callable[[Variant], Estimate]
+
+
 class Rejected(Value, frozen=True, kw_only=True):
     """A variant that does not answer, and why."""
 
@@ -191,72 +194,83 @@ class _Miss(NamedTuple):
     by: float
 
 
-# By the name of a variant.
-Unmet = Mapping[str, tuple[_Miss, ...]]
-
-
-def unmet(policy: Policy, variants: Iterable[Variant]) -> Unmet:
-    """What of the policy each variant's evidence does not meet: the same for every text."""
-    return {
-        each.name: tuple(filter(None, (_too_low(policy, each), *_drops(policy, each))))
-        for each in variants
-    }
-
-
-def decide(
-    policy: Policy,
-    variants: Iterable[Variant],
-    estimates: Mapping[str, Estimate],
-    known: Unmet | None = None,
-) -> Decision:
+class Judged(NamedTuple):
     """
-    The variant that satisfies the policy and is preferred, of some that do the same.
+    Variants that do the same, as evidence judges them under a policy: alike for every text.
 
-    estimates  of each by name; a policy that is not timed reads none
-    known      `unmet` of these, where it is at hand: most of the work
+    able      those that satisfy it, the smallest first
+    unable    those that do not, and what each misses; `rejected`: the same, told
+    floors    "max_f1_drop 0.01 for hau"; empty without any
+    """
+
+    able: tuple[Variant, ...]
+    unable: tuple[tuple[Variant, tuple[_Miss, ...]], ...]
+    rejected: tuple[Rejected, ...]
+    floors: str
+
+
+def judge(policy: Policy, variants: Iterable[Variant]) -> Judged:
+    """Most of the work of a decision."""
+    ordered = sorted(variants, key=_by_size)
+    missed = [(each, (*_too_low(policy, each), *_drops(policy, each))) for each in ordered]
+    unable = tuple(each for each in missed if each[1])
+    return Judged(
+        able=tuple(each for each, misses in missed if not misses),
+        unable=unable,
+        rejected=tuple(_rejected(each, misses) for each, misses in unable),
+        floors=_floors(policy),
+    )
+
+
+def decide(policy: Policy, judged: Judged, predict: Predict) -> Decision:
+    """
+    The variant that satisfies the policy and is preferred.
+
+    predict  asked where the policy is timed, and only of those whose evidence satisfies it, unless
+             no variant does: then each is told with its numbers
 
     Raises `Unsatisfied`.
     """
-    variants = list(variants)
-    known = known or unmet(policy, variants)
-    missed = {
-        each.name: (*known[each.name], *_too_slow(policy, estimates.get(each.name)))
-        for each in variants
-    }
-    passing = [each for each in variants if not missed[each.name]]
+    estimates = {each.name: predict(each) for each in judged.able} if policy.is_timed else {}
+    missed = [(each, _too_slow(policy, estimates, each)) for each in judged.able]
+    passing = [each for each, misses in missed if not misses]
     if not passing:
-        raise _unsatisfied(policy, variants, estimates, missed)
+        raise _unsatisfied(policy, judged, predict)
     order = _ORDERS[policy.prefer]
-    weigh = {each.name: order.weigh(policy, each, estimates) for each in passing}
-    chosen, *others = sorted(passing, key=lambda each: (weigh[each.name], each.bytes, each.name))
-    rejected = [
-        Rejected(variant=each.name, reason="; ".join(miss.reason for miss in missed[each.name]))
-        for each in variants
-        if missed[each.name]
-    ]
-    rejected += [
-        Rejected(variant=each.name, reason=order.told(weigh[each.name], weigh[chosen.name]))
-        for each in others
-    ]
-    smaller: list[Variant] = []
+    weights = [order.weigh(policy, each, estimates) for each in passing]
+    least = min(weights)
+    chosen = passing[weights.index(least)]  # of equals the smallest: it stands first
+    others = [pair for pair in zip(passing, weights, strict=True) if pair[0] is not chosen]
+    rejected = (
+        *judged.rejected,
+        *(_rejected(each, misses) for each, misses in missed if misses),
+        *(Rejected(variant=e.name, reason=order.told(weight, least)) for e, weight in others),
+    )
+    smaller: tuple[Variant, ...] = ()
     if policy.degrade is Degrade.ALLOWED:
-        smaller = sorted((each for each in others if each.bytes < chosen.bytes), key=_by_size)
-    reason = _reason(policy, len(passing))
-    return Decision(chosen, reason, tuple(rejected), tuple(reversed(smaller)))
+        smaller = tuple(each for each, _ in reversed(others) if each.bytes < chosen.bytes)
+    return Decision(chosen, _reason(policy, judged.floors, len(passing)), rejected, smaller)
 
 
-def _too_low(policy: Policy, variant: Variant) -> _Miss | None:
+def _rejected(variant: Variant, misses: Iterable[_Miss]) -> Rejected:
+    return Rejected(variant=variant.name, reason=_told(misses))
+
+
+def _told(misses: Iterable[_Miss]) -> str:
+    return "; ".join(miss.reason for miss in misses)
+
+
+def _too_low(policy: Policy, variant: Variant) -> Iterable[_Miss]:
     if policy.min_f1 is None:
-        return None
+        return
     measured = f1(variant, policy.code)
     if measured is None:
-        return _Miss(f"no evidence of F1{_for(policy)}", inf)
-    if measured.low >= policy.min_f1:
-        return None
-    return _Miss(
-        f"F1{_for(policy)} may be {measured.low:.3f}, below {policy.min_f1:g}",
-        _beyond(policy.min_f1 - measured.low, policy.min_f1),
-    )
+        yield _Miss(f"no evidence of F1{_for(policy)}", inf)
+    elif measured.low < policy.min_f1:
+        yield _Miss(
+            f"F1{_for(policy)} may be {measured.low:.3f}, below {policy.min_f1:g}",
+            _beyond(policy.min_f1 - measured.low, policy.min_f1),
+        )
 
 
 def _drops(policy: Policy, variant: Variant) -> Iterable[_Miss]:
@@ -282,11 +296,13 @@ def _drops(policy: Policy, variant: Variant) -> Iterable[_Miss]:
         )
 
 
-def _too_slow(policy: Policy, estimate: Estimate | None) -> tuple[_Miss, ...]:
+def _too_slow(
+    policy: Policy, estimates: Mapping[str, Estimate], variant: Variant
+) -> tuple[_Miss, ...]:
     most = policy.max_latency_ms
-    if most is None or estimate is None:
+    if most is None:
         return ()
-    predicted = 1000 * estimate.total_s
+    predicted = 1000 * estimates[variant.name].total_s
     if predicted <= most:
         return ()
     told = f"{predicted:.2f} ms predicted, above {most:g}"
@@ -368,42 +384,45 @@ def _by_size(variant: Variant) -> tuple[int, str]:
     return variant.bytes, variant.name
 
 
-def _reason(policy: Policy, passing: int) -> str:
-    """ "smallest of 2 that satisfy max_f1_drop 0.01"; in ASCII: it goes into a header."""
+def _floors(policy: Policy) -> str:
     floors = {
         "min_f1": policy.min_f1,
         "max_f1_drop": policy.max_f1_drop,
         "max_latency_ms": policy.max_latency_ms,
     }
-    asked = ", ".join(f"{name} {value:g}" for name, value in floors.items() if value is not None)
+    said = ", ".join(f"{name} {value:g}" for name, value in floors.items() if value is not None)
+    return said and f"{said}{_for(policy)}"
+
+
+def _reason(policy: Policy, floors: str, passing: int) -> str:
+    """ "smallest of 2 that satisfy max_f1_drop 0.01"; in ASCII: it goes into a header."""
     if passing == 1:
-        return f"the only one that satisfies {asked}{_for(policy)}" if asked else "the only one"
-    satisfy = f" that satisfy {asked}" if asked else ""
-    return f"{policy.prefer} of {passing}{satisfy}{_for(policy)}"
+        return f"the only one that satisfies {floors}" if floors else "the only one"
+    return f"{policy.prefer} of {passing}" + (f" that satisfy {floors}" if floors else _for(policy))
 
 
-def _unsatisfied(
-    policy: Policy,
-    variants: Iterable[Variant],
-    estimates: Mapping[str, Estimate],
-    missed: Unmet,
-) -> Unsatisfied:
-    def near(variant: Variant) -> Near:
-        estimate = estimates.get(variant.name)
-        measured = f1(variant, policy.code)
-        return Near(
-            variant=variant.name,
-            reason="; ".join(miss.reason for miss in missed[variant.name]),
-            f1=None if measured is None else round(measured.low, 4),
-            f1_drop=_rounded(f1_drop(variant, policy.code)),
-            latency_ms=None if estimate is None else round(1000 * estimate.total_s, 1),
-            bytes=variant.bytes,
-        )
-
-    ordered = sorted(variants, key=lambda each: (sum(m.by for m in missed[each.name]), each.bytes))
-    nearest = [near(each) for each in ordered]
+def _unsatisfied(policy: Policy, judged: Judged, predict: Predict) -> Unsatisfied:
+    every = [*((each, ()) for each in judged.able), *judged.unable]
+    estimates = {each.name: predict(each) for each, _ in every} if policy.is_timed else {}
+    missed = [(each, (*misses, *_too_slow(policy, estimates, each))) for each, misses in every]
+    missed.sort(key=lambda pair: (sum(miss.by for miss in pair[1]), pair[0].bytes))
+    nearest = [_near(policy, each, misses, estimates.get(each.name)) for each, misses in missed]
     first = f"; nearest is {nearest[0].variant}: {nearest[0].reason}" if nearest else ""
     return Unsatisfied(f"no variant satisfies the policy{first}", nearest)
+
+
+def _near(
+    policy: Policy, variant: Variant, misses: Iterable[_Miss], estimate: Estimate | None
+) -> Near:
+    measured = f1(variant, policy.code)
+    return Near(
+        variant=variant.name,
+        reason=_told(misses),
+        f1=None if measured is None else round(measured.low, 4),
+        f1_drop=_rounded(f1_drop(variant, policy.code)),
+        latency_ms=None if estimate is None else round(1000 * estimate.total_s, 1),
+        bytes=variant.bytes,
+    )
 
 
 def _beyond(excess: float, asked: float) -> float:

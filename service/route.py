@@ -22,12 +22,12 @@ from service.generation import Verdict
 from service.policy import (
     DEFAULT,
     Decision,
-    Estimate,
     Policy,
+    Predict,
     Rejected,
     Unsatisfied,
     decide,
-    unmet,
+    judge,
 )
 from service.routes import Route, Routes
 
@@ -35,8 +35,6 @@ from service.routes import Route, Routes
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # Policies whose decisions are kept: they are of callers' making.
 _KEPT = 1024
-
-Predict = Callable[[Variant], Estimate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +83,8 @@ class Table:
         }
         self._kin = {task: kin(serving.values(), task) for task in Task}
         # Manifests do not change, so neither does what follows from them alone.
-        self._untimed = lru_cache(_KEPT)(lambda task, policy: decide(policy, self._kin[task], {}))
-        self._unmet = lru_cache(_KEPT)(lambda task, policy: unmet(policy, self._kin[task]))
+        self._untimed = lru_cache(_KEPT)(lambda task, policy: self._decide(task, policy, _never))
+        self._judged = lru_cache(_KEPT)(lambda task, policy: judge(policy, self._kin[task]))
         self._defaults = {task: self._default(task) for task in Task}
 
     def choose(self, asked: Asked, predict: Predict, chance: Callable[[], float]) -> Decision:
@@ -114,8 +112,10 @@ class Table:
         if not policy.is_timed:
             decision: Decision = self._untimed(task, policy)
             return decision
-        estimates = {each.name: predict(each) for each in self._kin[task]}
-        return decide(policy, self._kin[task], estimates, self._unmet(task, policy))
+        return self._decide(task, policy, predict)
+
+    def _decide(self, task: Task, policy: Policy, predict: Predict) -> Decision:
+        return decide(policy, self._judged(task, policy), predict)
 
     def _routed(
         self, route: Route, asked: Asked, predict: Predict, chance: Callable[[], float]
@@ -211,6 +211,10 @@ class Table:
     def _known(self, task: Task) -> str:
         names = sorted(name for name, each in self._serving.items() if each.task is task)
         return f"known are {', '.join(names)}" if names else "no variant of that task is loaded"
+
+
+def _never(variant: Variant) -> NoReturn:
+    raise AssertionError("a policy that is not timed asks for no prediction")
 
 
 def _matches(route: Route, asked: Asked) -> bool:

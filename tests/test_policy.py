@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NoReturn
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -19,7 +22,18 @@ from models.spec import (
     Variant,
     Windows,
 )
-from service.policy import DEFAULT, Degrade, Estimate, Policy, Prefer, Unsatisfied, decide
+from service.policy import (
+    DEFAULT,
+    Decision,
+    Degrade,
+    Estimate,
+    Policy,
+    Predict,
+    Prefer,
+    Unsatisfied,
+    decide,
+    judge,
+)
 
 LANGUAGES = ("hau", "yor")
 
@@ -86,8 +100,20 @@ SPEED = {
 }
 
 
+def predicted(each: Variant) -> Estimate:
+    return SPEED[each.name]
+
+
+def never(each: Variant) -> NoReturn:
+    pytest.fail(f"{each.name} is predicted for nothing")
+
+
+def decided(policy: Policy, variants: Iterable[Variant], predict: Predict) -> Decision:
+    return decide(policy, judge(policy, variants), predict)
+
+
 def chosen(policy: Policy, *variants: Variant) -> str:
-    return decide(policy, variants or ALL, SPEED).variant.name
+    return decided(policy, variants or ALL, predicted).variant.name
 
 
 def test_the_default_is_the_smallest_that_is_surely_less_than_a_point_below() -> None:
@@ -101,7 +127,7 @@ def test_the_bound_decides_and_not_the_mean() -> None:
 
 def test_no_language_may_fall_where_the_mean_holds() -> None:
     uneven = variant("uneven", 4_000_000, 0.73, 0.0, hau=-0.031)
-    decision = decide(DEFAULT, (*ALL, uneven), {})
+    decision = decided(DEFAULT, (*ALL, uneven), never)
     assert decision.variant.name == "int8"
     [why] = [each.reason for each in decision.rejected if each.variant == "uneven"]
     assert why == "hau is 0.031 below the baseline, not under 0.03"
@@ -119,7 +145,7 @@ def test_missing_evidence_never_passes() -> None:
     assert chosen(Policy(max_f1_drop=0.99), *ALL, unknown) == "tiny"
     assert chosen(Policy(min_f1=0.0), *ALL, unknown) == "tiny"
     with pytest.raises(Unsatisfied, match="no evidence of F1 for zul"):
-        decide(Policy(min_f1=0.1, language="zul"), ALL, {})
+        decided(Policy(min_f1=0.1, language="zul"), ALL, never)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +171,27 @@ def test_a_ceiling_on_latency_is_on_what_is_predicted_with_waiting() -> None:
     assert chosen(Policy(prefer=Prefer.BEST, max_latency_ms=5)) == "small"
 
 
+def test_only_those_whose_evidence_satisfies_the_policy_are_predicted() -> None:
+    asked: list[str] = []
+
+    def asking(each: Variant) -> Estimate:
+        asked.append(each.name)
+        return SPEED[each.name]
+
+    decided(Policy(max_f1_drop=0.01, max_latency_ms=50), ALL, asking)
+    assert asked == ["int8", "base"]
+
+
 def test_the_reason_says_what_was_asked_and_by_how_many_it_is_satisfied() -> None:
-    decision = decide(Policy(max_f1_drop=0.02, min_f1=0.5), ALL, {})
+    decision = decided(Policy(max_f1_drop=0.02, min_f1=0.5), ALL, never)
     assert decision.reason == "smallest of 3 that satisfy min_f1 0.5, max_f1_drop 0.02"
-    only = decide(Policy(max_f1_drop=0.001, language="hau"), ALL, {})
+    only = decided(Policy(max_f1_drop=0.001, language="hau"), ALL, never)
     assert only.reason == "the only one that satisfies max_f1_drop 0.001 for hau"
 
 
 def test_an_unsatisfied_policy_names_the_nearest_first_with_their_numbers() -> None:
     with pytest.raises(Unsatisfied) as error:
-        decide(Policy(min_f1=0.9, max_latency_ms=0.5), ALL, SPEED)
+        decided(Policy(min_f1=0.9, max_latency_ms=0.5), ALL, predicted)
     assert [near.variant for near in error.value.nearest] == ["tiny", "small", "base", "int8"]
     tiny = error.value.nearest[0]
     assert (tiny.f1, tiny.f1_drop, tiny.latency_ms, tiny.bytes) == (0.646, 0.084, 1.0, 1_000_000)
@@ -162,7 +199,7 @@ def test_an_unsatisfied_policy_names_the_nearest_first_with_their_numbers() -> N
 
 
 def test_the_rungs_under_a_decision_satisfy_it_too_and_get_smaller() -> None:
-    decision = decide(Policy(prefer=Prefer.BEST, max_f1_drop=0.02), ALL, {})
+    decision = decided(Policy(prefer=Prefer.BEST, max_f1_drop=0.02), ALL, never)
     assert [each.name for each in (decision.variant, *decision.smaller)] == ["int8", "small"]
 
 
@@ -197,8 +234,12 @@ def test_every_variant_is_chosen_rejected_for_a_reason_or_near(
         each.name: Estimate(*data.draw(st.tuples(times, times, times))) for each in variants
     }
     names = {each.name for each in variants}
+
+    def told(each: Variant) -> Estimate:
+        return estimates[each.name]
+
     try:
-        decision = decide(policy, variants, estimates)
+        decision = decided(policy, variants, told)
     except Unsatisfied as error:
         assert {near.variant for near in error.nearest} == names
         assert all(near.reason for near in error.nearest)
@@ -208,11 +249,11 @@ def test_every_variant_is_chosen_rejected_for_a_reason_or_near(
     assert all(each.reason.isascii() and each.reason for each in decision.rejected)
     assert decision.reason.isascii() and "\n" not in decision.reason
     # What was decided is decided again by whoever has the same numbers, in whatever order.
-    again = decide(policy, list(reversed(variants)), estimates)
+    again = decided(policy, list(reversed(variants)), told)
     assert (again.variant, again.smaller) == (decision.variant, decision.smaller)
     # Without the others it is still satisfied, and the rungs are too.
     for each in (decision.variant, *decision.smaller):
-        assert decide(policy, [each], estimates).variant == each
+        assert decided(policy, [each], told).variant == each
 
 
 def test_a_policy_that_reads_no_prediction_says_so() -> None:
