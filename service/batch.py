@@ -11,7 +11,7 @@ from bisect import insort
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
-from math import inf
+from math import ceil, inf
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -414,9 +414,14 @@ class Batcher(Generic[Item, Result]):
         batches = max(1, min(self._pool.threads, -(-tokens // self.limits.tokens)))
         return self.cost_s(tokens) / batches if batches > 1 else self.line(tokens)
 
-    def take(self, free: int) -> Batch | None:
-        """The next batch; what waits is shared out among the `free` threads. Drops the dead."""
-        total = self.waiting_tokens
+    def take(self) -> Batch | None:
+        """
+        The next batch, or None. Drops the dead.
+
+        What waits is shared out among all threads, those that are busy yet too, so that they are
+        done together: callers need not wait for strangers that another thread is soon free for.
+        """
+        share = self._share_of_one()
         looked = self._living(LOOK * self.limits.items)
         if not looked:
             return None
@@ -424,7 +429,7 @@ class Batcher(Generic[Item, Result]):
         chosen = cut(
             [waiting.tokens for waiting in looked],
             items=1 if alone else self.limits.items,
-            budget=min(self.limits.tokens, -(-total // free)),
+            budget=min(self.limits.tokens, share),
             padding=self.limits.padding,
         )
         going = set(chosen)
@@ -436,6 +441,13 @@ class Batcher(Generic[Item, Result]):
             self._gone(waiting)
         batch = Batch(items, 0.0, Halt() if alone else None)
         return batch._replace(predicted_s=self.line(batch.padded))
+
+    def _share_of_one(self) -> int:
+        """Of the tokens that wait, what a thread that begins now should take. Under the lock."""
+        total, pool = self.waiting_tokens, self._pool
+        all_s = self.cost_s(total)
+        own_s = (all_s + pool.running_s) / pool.threads
+        return total if own_s >= all_s else ceil(total * own_s / all_s)
 
     def _living(self, most: int) -> list[_Waiting]:
         """Take up to `most` of the next of one rank off the queue, dropping the dead."""

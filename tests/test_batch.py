@@ -237,15 +237,31 @@ def test_a_long_item_is_not_passed_over_for_ever_by_short_ones() -> None:
     run(scenario)
 
 
-def test_a_request_alone_is_shared_out_among_the_free_threads() -> None:
+def test_a_request_alone_is_shared_out_among_the_threads() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
         queue, _ = batcher(model, pool=Pool(2))
+        queue.line = Line(each=1.0)  # what runs runs for long yet
         job = submit(queue, "aa", "bb", "cc", "dd")
         await begun(model, 2)
         model.gate.set()
         assert await job.answer == ["AA", "BB", "CC", "DD"]
         assert sorted(map(len, model.batches)) == [2, 2]
+
+    run(scenario)
+
+
+def test_what_waits_is_shared_out_with_threads_that_are_busy_yet() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, pool=Pool(2))
+        first, second = submit(queue, "a"), submit(queue, "b")
+        await begun(model, 2)
+        waiting = [submit(queue, "cc") for _ in range(6)]
+        model.gate.set()
+        for job in (first, second, *waiting):
+            await job.answer
+        assert len(model.batches[2]) == 3
 
     run(scenario)
 
