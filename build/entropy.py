@@ -37,19 +37,19 @@ Codes = NDArray[np.unsignedinteger[Any]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entropy:
     """
-    weights  how many codes there are
+    codes    how many there are: of weights, their scales and zero points
     stored   bits they take
     ideal    bits they would take in an ideal code of single symbols; its own table is not counted
     """
 
-    weights: int
+    codes: int
     stored: int
     ideal: float
 
     @property
-    def per_weight(self) -> float:
-        """Bits of entropy a weight; 0 where there is none."""
-        return self.ideal / self.weights if self.weights else 0.0
+    def per_code(self) -> float:
+        """Bits of entropy a code; 0 where there is none."""
+        return self.ideal / self.codes if self.codes else 0.0
 
     @property
     def ratio(self) -> float:
@@ -92,7 +92,7 @@ def of_tensor(tensor: TensorProto, bits: int | None = None) -> Entropy:
     array = numpy_helper.to_array(tensor)
     width = WIDTHS.get(tensor.data_type)
     if width is None:
-        return Entropy(weights=array.size, stored=array.nbytes * BYTE, ideal=array.nbytes * BYTE)
+        return Entropy(codes=array.size, stored=array.nbytes * BYTE, ideal=array.nbytes * BYTE)
     if width == BYTE and bits is not None:
         codes: Codes = unpacked(array.view(np.uint8), bits)
         width = bits
@@ -100,7 +100,7 @@ def of_tensor(tensor: TensorProto, bits: int | None = None) -> Entropy:
         codes = array.astype(np.int8).view(np.uint8) & np.uint8(2**width - 1)
     else:
         codes = array.view(np.uint16 if width > BYTE else np.uint8)
-    return Entropy(weights=codes.size, stored=codes.size * width, ideal=codes.size * entropy(codes))
+    return Entropy(codes=codes.size, stored=codes.size * width, ideal=codes.size * entropy(codes))
 
 
 def of_graph(graph: GraphProto) -> dict[str, Entropy]:
@@ -118,7 +118,7 @@ def total(parts: Iterable[Entropy]) -> Entropy:
     """Of tensors together, each coded by itself."""
     parts = tuple(parts)
     return Entropy(
-        weights=sum(each.weights for each in parts),
+        codes=sum(each.codes for each in parts),
         stored=sum(each.stored for each in parts),
         ideal=sum(each.ideal for each in parts),
     )

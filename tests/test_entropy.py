@@ -57,7 +57,7 @@ def test_bytes_are_taken_apart_lowest_bits_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "per_weight", "width"),
+    ("values", "per_code", "width"),
     [
         (np.arange(-128, 128, dtype=np.int8), 8, 8),
         (np.array([-1, -1, 1, 1], np.int8), 1, 8),
@@ -66,28 +66,28 @@ def test_bytes_are_taken_apart_lowest_bits_first() -> None:
     ],
 )
 def test_a_tensors_codes_are_its_stored_symbols(
-    values: np.ndarray, per_weight: float, width: int
+    values: np.ndarray, per_code: float, width: int
 ) -> None:
     found = of_tensor(numpy_helper.from_array(values, "weight"))
-    assert found.weights == values.size
+    assert found.codes == values.size
     assert found.stored == values.size * width
-    assert found.per_weight == per_weight
-    assert found.ratio == per_weight / width
+    assert found.per_code == per_code
+    assert found.ratio == per_code / width
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
 def test_four_bit_tensors_are_counted_without_their_padding(kind: int) -> None:
     values = [1, 1, 2, 2, 3] if kind == TensorProto.UINT4 else [-8, -8, 7, 7, 0]
     found = of_tensor(helper.make_tensor("weight", kind, [5], values))
-    assert (found.weights, found.stored) == (5, 20)
-    assert found.per_weight == pytest.approx(2 * 0.4 * log2(2.5) + 0.2 * log2(5))
+    assert (found.codes, found.stored) == (5, 20)
+    assert found.per_code == pytest.approx(2 * 0.4 * log2(2.5) + 0.2 * log2(5))
 
 
 def test_wide_numbers_are_counted_as_they_are_stored() -> None:
     scales = of_tensor(numpy_helper.from_array(np.ones(3, np.float32), "scale"))
-    assert (scales.weights, scales.stored, scales.ideal, scales.ratio) == (3, 96, 96, 1)
+    assert (scales.codes, scales.stored, scales.ideal, scales.ratio) == (3, 96, 96, 1)
     none = of_tensor(numpy_helper.from_array(np.ones(0, np.int8), "none"))
-    assert (none.weights, none.per_weight, none.ratio) == (0, 0, 1)
+    assert (none.codes, none.per_code, none.ratio) == (0, 0, 1)
 
 
 def model() -> onnx.ModelProto:
@@ -106,16 +106,16 @@ def model() -> onnx.ModelProto:
 
 def test_nodes_say_which_bytes_hold_two_codes() -> None:
     found = of_graph(model().graph)
-    assert found["eight"].per_weight == found["four"].per_weight == 1
-    assert (found["four"].weights, found["four"].stored, found["four"].ratio) == (4, 16, 0.25)
-    assert (found["bytes"].weights, found["bytes"].ratio) == (2, 0)
+    assert found["eight"].per_code == found["four"].per_code == 1
+    assert (found["four"].codes, found["four"].stored, found["four"].ratio) == (4, 16, 0.25)
+    assert (found["bytes"].codes, found["bytes"].ratio) == (2, 0)
 
 
 def test_a_folder_is_the_sum_of_its_tensors(tmp_path: Path) -> None:
     onnx.save(model(), tmp_path / MODEL)
     found = of_folder(tmp_path)
     assert found == total(of_graph(model().graph).values())
-    assert (found.weights, found.stored, found.ideal) == (12, 32 + 16 + 16 + 64, 4 + 4 + 0 + 64)
+    assert (found.codes, found.stored, found.ideal) == (12, 32 + 16 + 16 + 64, 4 + 4 + 0 + 64)
     content = (tmp_path / MODEL).read_bytes()
     (tmp_path / MODEL).rename(tmp_path / "away")
     (tmp_path / f"{MODEL}{stored.PACKED}").write_bytes(stored.pack(content, 3))
@@ -125,4 +125,4 @@ def test_a_folder_is_the_sum_of_its_tensors(tmp_path: Path) -> None:
 def test_few_weights_of_many_codes_seem_emptier_than_they_are() -> None:
     """The limit that the docstring tells of: 64 numbers cannot show more than 6 bits."""
     few = np.random.default_rng(1).normal(size=64).astype(np.float16)
-    assert of_tensor(numpy_helper.from_array(few, "norm")).per_weight <= 6
+    assert of_tensor(numpy_helper.from_array(few, "norm")).per_code <= 6

@@ -29,16 +29,19 @@ BARS = {"stored": "as stored", "packed_bits": "packed with zstd", "entropy": "en
 
 def measure(root: Path, names: Sequence[str], corpus: Path) -> dict[str, dict[str, Figures]]:
     """
-    stored, entropy, packed_bits  bits a weight: as it lies, in an ideal code, packed with zstd
+    stored, entropy, packed_bits  bits a weight, its share of the scales and zero points counted:
+                                  as it lies, in an ideal code, packed with zstd
     megabytes, packed_megabytes   of graph and tokenizer
     load_seconds, packed_ ...     from folder to first answer, the median of a few
     """
     return {
-        name: kept(root, read(root, name), "storage", partial(_of, root / name)) for name in names
+        name: kept(root, variant, "bits", partial(_of, root / name, variant.parameters))
+        for name in names
+        if (variant := read(root, name))
     }
 
 
-def _of(folder: Path) -> dict[str, Figures]:
+def _of(folder: Path, weights: int) -> dict[str, Figures]:
     found = of_folder(folder)
     plain = {name: (folder / name).stat().st_size for name in PACKABLE}
     with TemporaryDirectory() as room:
@@ -49,10 +52,10 @@ def _of(folder: Path) -> dict[str, Figures]:
             for each in (packed, folder)
         )
     figures = {
-        "weights": float(found.weights),
-        "stored": found.stored / found.weights,
-        "entropy": found.per_weight,
-        "packed_bits": BITS * sizes[PACKABLE[0]] / found.weights,
+        "weights": float(weights),
+        "stored": found.stored / weights,
+        "entropy": found.ideal / weights,
+        "packed_bits": BITS * sizes[PACKABLE[0]] / weights,
         "megabytes": sum(plain.values()) / 1e6,
         "packed_megabytes": sum(sizes.values()) / 1e6,
         "load_seconds": fast,
