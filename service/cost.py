@@ -15,7 +15,9 @@ class Line:
     """
     seconds = fixed + each x size, by least squares in which older measurements fade.
 
-    Neither part is ever below 0: where the fit says so, the other part alone is fitted.
+    Of errors it is their share that counts: a long run that took a millisecond more would else
+    hide what a short one costs, which is less than that. Neither part is ever below 0: where the
+    fit says so, the other is fitted alone.
     """
 
     __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "each", "fixed")
@@ -28,24 +30,23 @@ class Line:
         return self.fixed + self.each * size
 
     def learn(self, size: float, seconds: float) -> None:
-        keep = 1 - FORGET
-        self._n = self._n * keep + 1
-        self._x = self._x * keep + size
-        self._y = self._y * keep + seconds
-        self._xx = self._xx * keep + size * size
-        self._xy = self._xy * keep + size * seconds
+        """Of a size above 0; it weighs 1 / size squared."""
+        keep, weight = 1 - FORGET, 1 / size**2
+        self._n = self._n * keep + weight
+        self._x = self._x * keep + weight * size
+        self._y = self._y * keep + weight * seconds
+        self._xx = self._xx * keep + 1
+        self._xy = self._xy * keep + weight * size * seconds
         self._fit()
 
     def _fit(self) -> None:
         spread = self._n * self._xx - self._x * self._x
+        # All of one size: nothing tells the parts apart.
+        self.each = -1.0
         if spread > 1e-9 * self._n * self._xx:
             self.each = (self._n * self._xy - self._x * self._y) / spread
-        else:  # all of one size: nothing tells the parts apart
-            self.each = -1.0
         self.fixed = (self._y - self.each * self._x) / self._n
-        if self.each < 0:
-            self.fixed, self.each = 0.0, self._y / self._x if self._x else 0.0
-        elif self.fixed < 0:
+        if self.each < 0 or self.fixed < 0:
             self.fixed, self.each = 0.0, self._xy / self._xx
 
 

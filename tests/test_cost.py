@@ -37,6 +37,15 @@ def test_of_one_size_only_the_rate_is_learnt() -> None:
     assert line(10) == pytest.approx(2.0) and line(20) == pytest.approx(4.0)
 
 
+def test_long_runs_that_vary_do_not_hide_what_short_ones_cost() -> None:
+    line = Line()
+    for turn in range(200):
+        line.learn(10, 0.0004 + 0.00003 * 10)
+        for noise in (0.85, 1.05, 1.3) if turn % 10 == 0 else (1.2,):
+            line.learn(256, noise * (0.0004 + 0.00003 * 256))
+    assert line(10) == pytest.approx(0.0007, rel=0.03) and line.fixed > 0.0003
+
+
 def test_a_change_is_believed_after_some_hundred_runs() -> None:
     line, mean = Line(), Mean()
     for seconds in (1.0, 3.0):
