@@ -136,9 +136,11 @@ class Lane:
     ) -> Answered:
         started = perf_counter()
         characters = sum(map(len, texts))
-        self.batcher.admit(len(texts), len(texts))  # each is a window at least
-        short = characters <= INLINE and priority is not Priority.SHADOW
         likely = round(characters * self._tokens())
+        # Each text is a window at least, and texts are rarely half as many tokens as they seem:
+        # what cannot fit is not encoded first.
+        self.batcher.admit(len(texts), max(len(texts), likely // 2))
+        short = characters <= INLINE and priority is not Priority.SHADOW
         predicted_s = self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
         encode_s = perf_counter() - started

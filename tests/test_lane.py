@@ -95,9 +95,22 @@ def test_a_request_is_encoded_no_further_than_the_queue_could_take(catalog: Path
         lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         long = "Sani ya je Kano . " * (STRETCH // 10)
         alone = len(lane.pipeline.encode(long).windows)
-        lane.batcher.limits = Limits(waiting_items=alone)
+        lane.batcher.limits = Limits(waiting_items=alone, waiting_tokens=10**9)
         with pytest.raises(TooLarge, match=f"is at least {alone * 2} windows of"):
             await lane.answer([long] * 50, Options(), deadline=later())
+
+    within(Lanes(Settings(catalog=catalog)), scenario)
+
+
+def test_what_cannot_fit_by_far_is_refused_before_it_is_encoded(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        lane, _ = lanes.choose(Asked(task=Task.NER), 0)
+        lane.batcher.limits = Limits(waiting_tokens=1000)
+        monkeypatch.setattr(lane, "_encode_aside", lambda texts: pytest.fail("it is encoded"))
+        with pytest.raises(TooLarge, match="at most 2048 windows and 1000 tokens go in one"):
+            await lane.answer(["Sani ya je Kano . " * 2000], Options(), deadline=later())
 
     within(Lanes(Settings(catalog=catalog)), scenario)
 
