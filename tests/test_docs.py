@@ -60,6 +60,23 @@ def test_the_client_finds_entities_and_topics(client: dict[str, Any], http: Test
     assert topics[0][0].label == "sports"
 
 
+def test_the_client_takes_one_text_and_lets_be_what_it_does_not_know(
+    client: dict[str, Any], http: TestClient
+) -> None:
+    kadogo = client["Kadogo"]("", http=http)
+    found, _ = kadogo.ner("Sani Bello", variant="ner-base", parameters={"aggregation": "none"})
+    assert len(found) == 1 and {each.text for each in found[0]} == {"Sani", "Bello"}
+
+
+def test_the_client_tells_what_a_proxy_says_in_between(client: dict[str, Any]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(502, text="<h1>Bad Gateway</h1>")
+
+    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://kadogo")
+    with pytest.raises(client["Refused"], match="502 Bad Gateway"):
+        client["Kadogo"]("", http=http).ner("Kano")
+
+
 def test_the_client_gives_a_problem_as_an_exception(
     client: dict[str, Any], http: TestClient
 ) -> None:
