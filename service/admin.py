@@ -72,6 +72,8 @@ class Admin:
             text = (await self._body(request)).decode()
         except UnicodeDecodeError:
             raise MalformedRequest("the routes are not UTF-8") from None
+        if not text.strip():  # as of a file that was not there
+            raise InvalidRequest("the body is empty; to have no routes, send a comment: # none")
         return _changed(await self._changes.route(text, who=who()))
 
     async def _history(self, _: Request) -> object:

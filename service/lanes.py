@@ -114,6 +114,12 @@ class Lanes:
             self.key_changes = current.content.keys  # from the first request on
             if not self._settings.state:
                 logger.info("changes at run time are kept until the server stops: no KADOGO_STATE")
+            elif self._settings.routes and current.content.routes is not None:
+                logger.warning(
+                    "the routes are those of generation %d, changed at run time, and not those of "
+                    "KADOGO_ROUTES: restore generation 0 to go back to the file",
+                    current.number,
+                )
         self._opening = self._beside(self._open(current))
 
     async def loaded(self) -> None:

@@ -22,6 +22,8 @@ METRIC = "f1"
 # What a mean over languages may hide: no language's point drop reaches this, or the drop that was
 # allowed where that is more. Half test splits are too small for a bound on every language.
 WORST_DROP = 0.03
+# What who gives no floor of quality gets.
+MAX_F1_DROP = 0.01
 
 _ISO_639_1 = {
     "af": "afr", "ak": "aka", "am": "amh", "ar": "ara", "bm": "bam", "ee": "ewe", "en": "eng",
@@ -56,10 +58,11 @@ class Degrade(StrEnum):
 
 class Policy(Value, frozen=True, kw_only=True):
     """
-    What a caller wants of the variant that answers. Nothing given: no floor, no ceiling.
+    What a caller wants of the variant that answers.
 
     min_f1          F1 surely at least this
-    max_f1_drop     F1 surely less than this below the baseline's, and in no language clearly more
+    max_f1_drop     F1 surely less than this below the baseline's, and in no language clearly more;
+                    0.01 where no floor is given at all, so that nobody gets a poor variant unasked
     max_latency_ms  predicted for these texts, waiting included
     language        ISO 639-3, or 639-1: its own evidence decides, instead of the mean of all
     """
@@ -83,13 +86,20 @@ class Policy(Value, frozen=True, kw_only=True):
         return _ISO_639_1.get(self.language)
 
     @property
+    def drop(self) -> float | None:
+        """The largest drop of F1 that is allowed; None: a floor of F1 decides alone."""
+        if self.max_f1_drop is None and self.min_f1 is None:
+            return MAX_F1_DROP
+        return self.max_f1_drop
+
+    @property
     def is_timed(self) -> bool:
         """Whether it needs predictions, which differ from text to text."""
         return self.max_latency_ms is not None or self.prefer in (Prefer.FASTEST, Prefer.CHEAPEST)
 
 
 # Without a policy: who does not say otherwise is served small, at no cost that could be measured.
-DEFAULT = Policy(prefer=Prefer.SMALLEST, max_f1_drop=0.01)
+DEFAULT = Policy()
 
 
 class Estimate(NamedTuple):
@@ -200,7 +210,7 @@ class Judged(NamedTuple):
 
     able      those that satisfy it, the smallest first
     unable    those that do not, and what each misses; `rejected`: the same, told
-    floors    "max_f1_drop 0.01 for hau"; empty without any
+    floors    "max_f1_drop 0.01 for hau": there is one always
     """
 
     able: tuple[Variant, ...]
@@ -274,7 +284,7 @@ def _too_low(policy: Policy, variant: Variant) -> Iterable[_Miss]:
 
 
 def _drops(policy: Policy, variant: Variant) -> Iterable[_Miss]:
-    most = policy.max_f1_drop
+    most = policy.drop
     if most is None or variant.parent is None:  # a baseline is nothing below itself
         return
     drop = f1_drop(variant, policy.code)
@@ -351,7 +361,10 @@ class _Order(NamedTuple):
             return "no evidence"
         if weight == least:
             return "no better, and larger"
-        return self.heavier.format(weight / self.unit, least / self.unit)
+        mine, best = weight / self.unit, least / self.unit
+        told = self.heavier.format(mine, best)
+        # Two numbers that look alike explain nothing.
+        return told if told != self.heavier.format(best, best) else f"hardly {told}"
 
 
 def _surely(policy: Policy, variant: Variant) -> float:
@@ -387,18 +400,18 @@ def _by_size(variant: Variant) -> tuple[int, str]:
 def _floors(policy: Policy) -> str:
     floors = {
         "min_f1": policy.min_f1,
-        "max_f1_drop": policy.max_f1_drop,
+        "max_f1_drop": policy.drop,
         "max_latency_ms": policy.max_latency_ms,
     }
     said = ", ".join(f"{name} {value:g}" for name, value in floors.items() if value is not None)
-    return said and f"{said}{_for(policy)}"
+    return f"{said}{_for(policy)}"
 
 
 def _reason(policy: Policy, floors: str, passing: int) -> str:
     """ "smallest of 2 that satisfy max_f1_drop 0.01"; in ASCII: it goes into a header."""
     if passing == 1:
-        return f"the only one that satisfies {floors}" if floors else "the only one"
-    return f"{policy.prefer} of {passing}" + (f" that satisfy {floors}" if floors else _for(policy))
+        return f"the only one that satisfies {floors}"
+    return f"{policy.prefer} of {passing} that satisfy {floors}"
 
 
 def _unsatisfied(policy: Policy, judged: Judged, predict: Predict) -> Unsatisfied:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from math import log
 from types import MappingProxyType
 from typing import NoReturn
 
-from models.errors import Quarantined, UnknownVariant
+from models.errors import InvalidRequest, NotReady, Quarantined, UnknownVariant
 from models.spec import Task, Variant
 from service.generation import Verdict
 from service.policy import (
@@ -82,6 +83,10 @@ class Table:
             task: tuple(each for each in routes.route if each.task is task) for task in Task
         }
         self._kin = {task: kin(serving.values(), task) for task in Task}
+        self._languages = {
+            task: frozenset(chain.from_iterable(each.languages for each in alike))
+            for task, alike in self._kin.items()
+        }
         # Manifests do not change, so neither does what follows from them alone.
         self._untimed = lru_cache(_KEPT)(lambda task, policy: self._decide(task, policy, _never))
         self._judged = lru_cache(_KEPT)(lambda task, policy: judge(policy, self._kin[task]))
@@ -95,16 +100,27 @@ class Table:
         chance  0 to 1, anew each time it is called: which requests a shadow reads too
 
         Raises `Quarantined` for a variant that failed its checks, `UnknownVariant`, naming those
-        of the task, for all other names, and `Unsatisfied`.
+        of the task, for all other names, `InvalidRequest` for a language that none is for,
+        `NotReady` where all are unloaded, and `Unsatisfied`.
         """
         if asked.variant is not None:
             return Decision(self._named(asked.task, asked.variant), "named")
         if asked.policy is not None:
+            self._check_language(asked.task, asked.policy)
             return self._satisfying(asked.task, asked.policy, predict)
         for route in self._routes[asked.task]:
             if _matches(route, asked):
                 return self._routed(route, asked, predict, chance)
         return self._defaults[asked.task] or self._nothing(asked.task)
+
+    def _check_language(self, task: Task, policy: Policy) -> None:
+        """Of a language that nobody was measured in, the baseline would be a guess."""
+        known = self._languages[task]
+        if policy.code is not None and known and policy.code not in known:
+            raise InvalidRequest(
+                f"no variant of {task} is for the language that the policy names; known are "
+                f"{', '.join(sorted(known))}"
+            )
 
     def _satisfying(self, task: Task, policy: Policy, predict: Predict) -> Decision:
         if not self._kin[task]:
@@ -206,6 +222,9 @@ class Table:
         if self._quarantined:
             names = ", ".join(sorted(self._quarantined))
             raise Quarantined(f"no variant serves {task} now; quarantined are {names}")
+        if self._unloaded:
+            names = ", ".join(sorted(self._unloaded))
+            raise NotReady(f"no variant serves {task} now; unloaded are {names}")
         raise UnknownVariant(f"no variant in the catalog serves {task}")
 
     def _known(self, task: Task) -> str:

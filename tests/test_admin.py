@@ -171,6 +171,8 @@ def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated)
     told = "line 5: route all: there is no variant ner-huge; of ner there are ner-base, ner-tiny"
     assert wrong.json()["detail"] == told
     assert operated.ask("PUT", "/v1/routes", content=b"\xff").status_code == 400
+    nothing = operated.ask("PUT", "/v1/routes", content=b"\n")  # as of a file that is not there
+    assert nothing.status_code == 422 and "the body is empty" in nothing.json()["detail"]
     assert operated.ask("PUT", "/v1/routes", content=b"#" * (2 << 20)).status_code == 413
     assert operated.ask("POST", "/v1/variants/ner-new/load").status_code == 404
     assert operated.ask("POST", "/v1/variants/..%2fner-base/load").status_code == 404
@@ -320,7 +322,8 @@ def test_under_pressure_both_workers_go_down_the_ladder(operated: Operated) -> N
     assert operated.changed("PUT", "/v1/routes", content=LADDER.encode()) == 1
 
     def asked(policy: dict[str, Any]) -> tuple[str, str]:
-        ask = {"inputs": [SENTENCE * 30] * 32, "policy": {"prefer": "best", **policy}}
+        floor = {"prefer": "best", "min_f1": 0.1}
+        ask = {"inputs": [SENTENCE * 30] * 32, "policy": {**floor, **policy}}
         reply = operated.ask("POST", "/v1/ner", key="newsroom", json=ask)
         assert reply.status_code == 200, reply.text
         return reply.json()["variant"], reply.json()["reason"]

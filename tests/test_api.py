@@ -406,7 +406,7 @@ def test_without_a_name_or_a_policy_the_default_says_why(client: TestClient) -> 
 def test_a_policy_on_latency_is_decided_on_predictions_of_this_host(client: TestClient) -> None:
     policy = {"prefer": "fastest", "max_latency_ms": 30_000}
     reply = ask(client, "/v1/ner", inputs=SENTENCE, policy=policy)
-    assert reply["reason"] == "fastest of 2 that satisfy max_latency_ms 30000"
+    assert reply["reason"] == "fastest of 2 that satisfy max_f1_drop 0.01, max_latency_ms 30000"
     never = client.post("/v1/ner", json={"inputs": SENTENCE, "policy": {"max_latency_ms": 1e-6}})
     assert never.status_code == 409
     assert all(near["latency_ms"] is not None for near in never.json()["nearest"])
@@ -514,7 +514,8 @@ def test_a_route_answers_who_asks_for_nothing(catalog: Path, tmp_path: Path) -> 
             got.add(first.json()["variant"])
         assert got == {"ner-base", "ner-int8"}
         topics = client.post("/v1/classify", json={"inputs": "kudi"})
-        assert topics.json()["reason"] == "route topics: the only one"
+        reason = "route topics: the only one that satisfies max_f1_drop 0.01"
+        assert topics.json()["reason"] == reason
         assert "x-route" not in topics.headers
 
 

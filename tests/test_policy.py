@@ -157,8 +157,23 @@ def test_missing_evidence_never_passes() -> None:
         (Prefer.BEST, "int8"),
     ],
 )
-def test_a_policy_without_floors_is_only_a_preference(prefer: Prefer, name: str) -> None:
-    assert chosen(Policy(prefer=prefer)) == name
+def test_with_the_lowest_floor_a_policy_is_only_a_preference(prefer: Prefer, name: str) -> None:
+    assert chosen(Policy(prefer=prefer, min_f1=0)) == name
+
+
+def test_who_gives_no_floor_gets_the_defaults() -> None:
+    assert chosen(Policy()) == "int8" and chosen(Policy(language="hau")) == "base"
+    decision = decided(Policy(prefer=Prefer.CHEAPEST), ALL, predicted)
+    assert decision.reason == "cheapest of 2 that satisfy max_f1_drop 0.01"
+    assert [each.variant for each in decision.rejected] == ["tiny", "small", "base"]
+    assert chosen(Policy(min_f1=0.5)) == "tiny"
+
+
+def test_two_numbers_that_look_alike_are_said_to_be_close() -> None:
+    by = {"int8": Estimate(0.0, 0.00061, 0.1), "base": Estimate(0.0, 0.000612, 0.1)}
+    decision = decided(Policy(prefer=Prefer.FASTEST), (BASE, INT8), lambda each: by[each.name])
+    [other] = decision.rejected
+    assert other.reason == "hardly slower: 0.61 ms predicted against 0.61"
 
 
 def test_the_fastest_counts_waiting_and_the_cheapest_does_not() -> None:
@@ -168,7 +183,7 @@ def test_the_fastest_counts_waiting_and_the_cheapest_does_not() -> None:
 
 def test_a_ceiling_on_latency_is_on_what_is_predicted_with_waiting() -> None:
     assert chosen(Policy(prefer=Prefer.BEST, max_latency_ms=50)) == "base"
-    assert chosen(Policy(prefer=Prefer.BEST, max_latency_ms=5)) == "small"
+    assert chosen(Policy(prefer=Prefer.BEST, max_latency_ms=5, min_f1=0.5)) == "small"
 
 
 def test_only_those_whose_evidence_satisfies_the_policy_are_predicted() -> None:

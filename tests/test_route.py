@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import Quarantined, UnknownVariant
+from models.errors import InvalidRequest, NotReady, Quarantined, UnknownVariant
 from models.spec import Evidence, File, Licence, Runtime, Task, Variant, Windows
 from service.generation import Verdict
 from service.policy import Decision, Estimate, Policy, Prefer, Rejected
@@ -113,7 +113,7 @@ def test_a_policy_is_asked_where_one_is_given() -> None:
         assert choose(SERVING, {}, Task.NER, None, Policy(prefer=prefer, min_f1=0.75)).name == (
             "ner-int8"
         )
-    assert choose(SERVING, {}, Task.NER, None, Policy()).name == "ner-tiny"
+    assert choose(SERVING, {}, Task.NER, None, Policy(min_f1=0)).name == "ner-tiny"
 
 
 def test_a_policy_of_a_task_nobody_serves_is_no_unsatisfied_one() -> None:
@@ -233,7 +233,7 @@ def test_a_name_or_a_policy_in_the_request_goes_before_every_route() -> None:
     sports = {"x-desk": "sports"}.get
     named = Asked(task=Task.NER, variant="ner-tiny", header=sports)
     assert table.choose(named, at_once, lambda: 0.0).reason == "named"
-    free = Asked(task=Task.NER, policy=Policy(), header=sports)
+    free = Asked(task=Task.NER, policy=Policy(min_f1=0), header=sports)
     assert table.choose(free, at_once, lambda: 0.0).variant.name == "ner-tiny"
 
 
@@ -330,3 +330,14 @@ def test_after_its_verdict_one_of_them_answers_everybody(promoted: bool, name: s
     assert {(d.variant.name, d.reason, d.shadow, d.trial) for d in decisions} == {
         (name, "route trial; it is clear", None, None)
     }
+
+
+def test_a_language_that_no_variant_is_for_is_refused_and_those_there_are_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"no variant of ner is for .*; known are hau"):
+        choose(SERVING, {}, Task.NER, None, Policy(language="zul"))
+
+
+def test_where_all_are_unloaded_that_is_said_and_not_that_there_are_none() -> None:
+    table = Table({}, {}, unloaded=("ner-int8", "ner-base"))
+    with pytest.raises(NotReady, match="unloaded are ner-base, ner-int8"):
+        table.choose(Asked(task=Task.NER), at_once, lambda: 0.0)
