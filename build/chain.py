@@ -20,6 +20,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    NarrowWindows,
     Pack,
     Pretrain,
     Prune,
@@ -69,6 +70,9 @@ PLACES: dict[type[Step], Place] = {
     Factorize: Place((Stage.TRAINED,)),
     SkipAttention: Place((Stage.TRAINED,)),
     TrimPositions: Place((Stage.TRAINED,)),
+    NarrowWindows: Place(
+        (Stage.TRAINED, Stage.GRAPH, Stage.QUANTIZED, Stage.ASSIGNED, Stage.PACKED)
+    ),
     Calibrate: Place((Stage.TRAINED,)),
     Export: Place((Stage.TRAINED,), Stage.GRAPH),
     Restore: Place((Stage.GRAPH,), Stage.TRAINED),

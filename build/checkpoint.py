@@ -20,6 +20,7 @@ from models.spec import Runtime, Task, Value, Variant, Windows
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 PURPOSE = "task.json"
 RUNTIME = "runtime.json"
+LINEAGE = "lineage.txt"
 
 
 class Purpose(Value, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,20 @@ def sentences(data: Path, language: str, split: str, *, raw: bool) -> list[Sente
     for words, tags in _conll(_find(data / "ner" / language, split, ("txt",))):
         text, offsets = detokenise(words) if raw else _spaced(words)
         found.append(Sentence(text, spans(tags, offsets), language))
+    return found
+
+
+def joined(sentences: Sequence[Sentence], count: int) -> list[Sentence]:
+    """So many in a row as one text, with a space between them; the last has what is left."""
+    found = []
+    for begin in range(0, len(sentences), count):
+        text, gold = "", []
+        for each in sentences[begin : begin + count]:
+            text += " " if text else ""
+            place = len(text)
+            text += each.text
+            gold += [Span(s.label, s.start + place, s.end + place) for s in each.spans]
+        found.append(Sentence(text, tuple(gold), sentences[begin].language))
     return found
 
 

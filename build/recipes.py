@@ -11,6 +11,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    NarrowWindows,
     Pack,
     PruneStructure,
     Quantize,
@@ -38,6 +39,9 @@ NEWS = (
 NER_HALF = Distill(layers=(1, 3), epochs=2)
 NEWS_HALF = Distill(layers=(1, 3), epochs=2, transfer=10_000)
 
+# Taught by single sentences: of entities in running text windows of 256 lost 0.05 of F1.
+SENTENCES = NarrowWindows(tokens=128, overlap=32)
+
 # Scores that mean what they say, in half the bytes.
 HALF_BYTES = (Calibrate(), Export(weights="float16"))
 # Products of int8, an embedding of 4 bits: it is most of the bytes and none of the products.
@@ -62,11 +66,11 @@ NEWS_TENTH = (
 NER_BASE, NEWS_BASE = (*NER, *HALF_BYTES), (*NEWS, *HALF_BYTES)
 
 RECIPES: dict[str, tuple[Step, ...]] = {
-    "ner-base": NER_BASE,
-    "ner-int8": (*NER, *HALF_BYTES, Quantize()),
-    "ner-distilled-int8": (*NER_BASE, Restore(), NER_HALF, *FEWEST_BYTES),
-    "ner-small": (*NER_BASE, Restore(), NER_HALF, NER_THIRD, *FEWEST_BYTES),
-    "ner-tiny": (*NER_BASE, Restore(), NER_HALF, *NER_TENTH, *FEWEST_BYTES),
+    "ner-base": (*NER_BASE, SENTENCES),
+    "ner-int8": (*NER, *HALF_BYTES, Quantize(), SENTENCES),
+    "ner-distilled-int8": (*NER_BASE, Restore(), NER_HALF, *FEWEST_BYTES, SENTENCES),
+    "ner-small": (*NER_BASE, Restore(), NER_HALF, NER_THIRD, *FEWEST_BYTES, SENTENCES),
+    "ner-tiny": (*NER_BASE, Restore(), NER_HALF, *NER_TENTH, *FEWEST_BYTES, SENTENCES),
     "news-base": NEWS_BASE,
     "news-int8": (*NEWS, *HALF_BYTES, Quantize()),
     "news-distilled-int8": (*NEWS_BASE, Restore(), NEWS_HALF, *FEWEST_BYTES),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import torch
@@ -32,6 +33,7 @@ from build.export import TOLERANCE, torch_runner
 from build.graph import MODEL, compare, constants, runner
 from build.networks import AUTO
 from build.steps import Restore
+from build.windows import as_trained
 from models.catalog import MANIFEST, read
 from models.encode import Encoder
 
@@ -74,12 +76,17 @@ def fetch(checkpoint: Checkpoint, catalog: Path) -> bool:
     """Fill the checkpoint's folder from the published variant of its lineage, if there is one."""
     for file in sorted(catalog.glob(f"*/{MANIFEST}")):
         variant = read(file.parent)
-        if variant.lineage != checkpoint.lineage:
+        lineage, windows = as_trained(variant.lineage)
+        if lineage != checkpoint.lineage:
             continue
         with filled(checkpoint.folder) as draft:
             if draft:
                 copy_files(file.parent, draft, STORED)
-                write_purpose(draft, Purpose.of(variant))
+                purpose = Purpose.of(variant)
+                write_purpose(
+                    draft,
+                    msgspec.structs.replace(purpose, windows=windows or purpose.windows),
+                )
         return True
     return False
 

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from build import chain
-from build.checkpoint import Checkpoint
+from build.checkpoint import LINEAGE, Checkpoint
 from build.steps import (
     Calibrate,
     CountEmbeddings,
@@ -23,6 +23,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    NarrowWindows,
     Pack,
     Pretrain,
     Prune,
@@ -92,7 +93,7 @@ def _once(source: Checkpoint, step: Step, kitchen: Kitchen) -> None:
             shutil.rmtree(draft, ignore_errors=True)
         raise
     (draft / "resume.pt").unlink(missing_ok=True)
-    (draft / "lineage.txt").write_text("\n".join(target.lineage) + "\n")
+    (draft / LINEAGE).write_text("\n".join(target.lineage) + "\n")
     draft.rename(target.folder)
 
 
@@ -182,6 +183,13 @@ def _(step: TrimPositions, source: Path, target: Path, kitchen: Kitchen) -> None
     from build.positions import trim_positions
 
     trim_positions(step, source, target)
+
+
+@apply.register
+def _(step: NarrowWindows, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.windows import narrow_windows
+
+    narrow_windows(step, source, target)
 
 
 @apply.register

@@ -33,6 +33,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    NarrowWindows,
     Pack,
     PruneStructure,
     Quantize,
@@ -134,7 +135,15 @@ def scaled(recipe: Iterable[Step], layers: int, hidden: int, vocabulary: int) ->
                 found.append(msgspec.structs.replace(step, pieces=round(share * vocabulary)))
             case PruneStructure() | TrimPositions():
                 found.append(step)
-            case Finetune() | Calibrate() | Export() | Restore() | Quantize() | Pack():
+            case (
+                NarrowWindows()
+                | Finetune()
+                | Calibrate()
+                | Export()
+                | Restore()
+                | Quantize()
+                | Pack()
+            ):
                 pass
             case _:
                 raise BuildError(f"a shape cannot be compressed by {step}")

@@ -230,6 +230,18 @@ class TrimPositions(Step, frozen=True, kw_only=True):
     version: int = 1
 
 
+class NarrowWindows(Step, frozen=True, kw_only=True):
+    """
+    Long texts read in narrower windows than the network was trained with.
+
+    Who learns from single sentences has met late positions too rarely to be read at them.
+    """
+
+    tokens: Positive = 128
+    overlap: Annotated[int, Meta(ge=0)] = 32
+    version: int = 1
+
+
 class Calibrate(Step, frozen=True, kw_only=True):
     """
     One temperature for all logits (Guo et al. 2017), so that scores say how often they are right.

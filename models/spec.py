@@ -33,12 +33,13 @@ class Runtime(StrEnum):
 
 class Input(StrEnum):
     """
-    How a scored text was written: as callers write ("Abuja."), as corpora do ("Abuja ."), or of an
-    article the headline alone.
+    How a scored text was written: as callers write ("Abuja."), as corpora do ("Abuja ."), some
+    sentences in a row as articles have them, or of an article the headline alone.
     """
 
     RAW = "raw"
     TOKENISED = "tokenised"
+    JOINED = "joined"
     HEADLINE = "headline"
 
 
@@ -284,8 +285,9 @@ class Variant(Value, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def digest(self) -> str:
-        """Names the exact weights and tokenizer: a hash over the files' hashes, 16 hex digits."""
+        """Names what answers: a hash over the files' hashes and the windows, 16 hex digits."""
         lines = sorted(f"{name} {file.sha256}" for name, file in self.files.items())
+        lines.append(f"windows {self.windows.tokens} {self.windows.overlap}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
