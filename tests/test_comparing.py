@@ -82,6 +82,24 @@ def test_the_common_rate_is_what_the_slowest_can_serve(comparison: Comparison) -
     assert compared(rate=20.0, rounds=1).rate == 20.0
 
 
+def test_a_peak_is_one_figure_wherever_it_stands() -> None:
+    class Tiring(Queues):
+        """The machine slows down, and every second turn of a round shows it."""
+
+        def __call__(self, variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+            asked = sum(kind.startswith("closed") for _, kind, _, _ in self.asked)
+            self.service_s = {"base": 0.020 if asked in {1, 2} else 0.010}
+            return super().__call__(variant, arrivals, seconds, seed)
+
+    settings = replace(SETTINGS, rounds=2, warmup_s=0.0, follow_s=2.0)
+    engine = Tiring({"base": 0.010})
+    found = compare("ner", ["base"], CALLS, engine, settings=settings, watch=_Watch())
+    row = findings(found, resamples=50).row("base")
+    assert row.rate.mean == pytest.approx(100, rel=0.1)
+    assert found.climbs["base"].peak == pytest.approx(row.rate.mean)
+    assert found.rate == pytest.approx(0.7 * row.rate.mean)
+
+
 def test_a_variant_that_answers_nothing_ends_it() -> None:
     def silent(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
         return run(variant, [request(0, 0.0, 0.1, "HTTP 503")], seconds=seconds)
