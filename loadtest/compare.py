@@ -10,6 +10,11 @@ In every round each variant has a turn, the first one two; every other round run
 a machine that slows down is as hard on all. A turn whose requests went out late while a sender was
 free says nothing of the server, and is taken once more. Knows nothing of Locust or HTTP: both are
 handed in.
+
+A closed loop begins with an idle server and ends with work under way, which is a twentieth of a
+slow one's answers in two seconds. So at the peak the warm-up is the beginning of the run itself,
+its lead, and answers are counted from there on: what was under way then makes up for what is under
+way at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+import numpy as np
 
 from loadtest import figures
 from loadtest.record import Call, Run, Unusable
@@ -53,7 +60,8 @@ class Watch(Protocol):
 class Settings:
     """
     rounds             of each pass
-    peak_s, open_s     measured in each turn; warmup_s: before, at the same load, not measured
+    peak_s, open_s     measured in each turn
+    warmup_s           before, at the same load, not measured; at the peak a part of the run
     follow_s           of the climb; 0: none
     load               of the slowest one's peak, for all; `rate`: requests a second instead
     callers            at the peak
@@ -83,6 +91,7 @@ class Block:
     One turn.
 
     again   of the variant that has two turns a round: the second one
+    lead_s  at the beginning of its run, whose answers are none of the rate
     before  what was measured and not kept: its generator stalled
     window  what the server did in it; None where nobody looked
     """
@@ -92,8 +101,20 @@ class Block:
     round: int
     kind: Kind
     run: Run
+    lead_s: float = 0.0
     before: tuple[Run, ...] = ()
     window: Window | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Without its lead."""
+        return self.run.seconds - self.lead_s
+
+    def answered(self, parts: int = 1) -> list[int]:
+        """Right answers that came in each of so many equal parts of those seconds."""
+        edges = np.linspace(self.lead_s, self.run.seconds, parts + 1)
+        counts, _ = np.histogram([each.done_s for each in self.run.right], edges)
+        return [int(each) for each in counts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +149,12 @@ class Comparison:
         return sorted(found, key=lambda block: block.round)
 
 
+def rate(blocks: Sequence[Block]) -> float:
+    """Right answers a second."""
+    seconds = sum(each.seconds for each in blocks)
+    return sum(sum(each.answered()) for each in blocks) / seconds if seconds else 0.0
+
+
 Turn = tuple[str, bool]
 """Variant, and whether it is the first one's second turn of the round."""
 
@@ -158,15 +185,15 @@ def compare(
     blocks = list(measure.blocks(variants, "peak", f"closed:{settings.callers}"))
     # Without the first one's second turns: they are there to be held against the first.
     peaks = {
-        name: figures.rate([b.run for b in blocks if b.variant == name and not b.again])
+        name: rate([each for each in blocks if each.variant == name and not each.again])
         for name in variants
     }
-    if silent := [name for name, rate in peaks.items() if not rate]:
+    if silent := [name for name, peak in peaks.items() if not peak]:
         why = next(iter(figures.failures(b.run for b in blocks if b.variant == silent[0])), "")
         raise Unusable(f"{silent[0]} gave no right answer: {why or 'none came'}")
-    rate = settings.rate or settings.load * min(peaks.values())
+    common = settings.rate or settings.load * min(peaks.values())
     say(f"{task}: " + ", ".join(f"{name} {peak:.0f}/s" for name, peak in peaks.items()))
-    blocks += measure.blocks(variants, "open", f"poisson:{rate:.6f}")
+    blocks += measure.blocks(variants, "open", f"poisson:{common:.6f}")
     climbs = {}
     if watch and settings.follow_s:
         climbs = {name: measure.climb(name, peaks[name], watch) for name in variants}
@@ -175,7 +202,7 @@ def compare(
         variants=tuple(variants),
         calls=calls,
         settings=settings,
-        rate=rate,
+        rate=common,
         blocks=tuple(blocks),
         climbs=climbs,
     )
@@ -191,32 +218,32 @@ class _Measure:
     def blocks(self, variants: Sequence[str], kind: Kind, arrivals: str) -> Iterator[Block]:
         """Arrivals are those of the round: the same for all who have a turn in it."""
         settings = self.settings
-        seconds = settings.peak_s if kind == "peak" else settings.open_s
         planned = list(turns(variants, settings.rounds))
         for place, (number, (name, again)) in enumerate(planned, 1):
             self.say(f"{kind} {place} of {len(planned)}: {name}{' again' if again else ''}")
             before: list[Run] = []
-            run, window = self._turn(name, arrivals, seconds, settings.seed + number)
+            run, window = self._turn(name, kind, arrivals, settings.seed + number)
             while stalled(run, settings.senders) and len(before) < TRIES - 1:
                 self.say(f"{kind} {place}: requests went out late, once more")
                 before.append(run)
-                run, window = self._turn(name, arrivals, seconds, settings.seed + number)
+                run, window = self._turn(name, kind, arrivals, settings.seed + number)
             yield Block(
                 variant=name,
                 again=again,
                 round=number,
                 kind=kind,
                 run=run,
+                lead_s=settings.warmup_s if kind == "peak" else 0.0,
                 before=tuple(before),
                 window=window,
             )
 
-    def _turn(
-        self, name: str, arrivals: str, seconds: float, seed: int
-    ) -> tuple[Run, Window | None]:
+    def _turn(self, name: str, kind: Kind, arrivals: str, seed: int) -> tuple[Run, Window | None]:
+        settings = self.settings
+        seconds = settings.warmup_s + settings.peak_s if kind == "peak" else settings.open_s
         # Apart, so that the server's counts are of what is measured and of nothing else.
-        if self.settings.warmup_s:
-            self.engine(name, arrivals, self.settings.warmup_s, self.settings.seed - 1)
+        if kind == "open" and settings.warmup_s:
+            self.engine(name, arrivals, settings.warmup_s, settings.seed - 1)
         before = self.watch.look() if self.watch else None
         run = self.engine(name, arrivals, seconds, seed)
         return run, between(before, self.watch.look()) if self.watch and before else None

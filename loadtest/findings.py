@@ -14,7 +14,7 @@ import numpy as np
 
 from loadtest import bootstrap, figures, labelled
 from loadtest.bootstrap import Difference, Drawn, Interval, Plan
-from loadtest.compare import Block, Climb, Comparison, Kind
+from loadtest.compare import Block, Climb, Comparison, Kind, rate
 from loadtest.complaint import Complaint
 from loadtest.crosscheck import mismatches
 from loadtest.promises import Measured, Promises, broken, kept
@@ -248,11 +248,11 @@ def _drawn(found: Comparison, variant: str, again: bool, resamples: int) -> dict
     loaded = found.of(variant, "open", again=again)
     rounds = Plan(rounds=settings.rounds, resamples=resamples, seed=settings.seed)
     slices = replace(rounds, slices=_slices(found))
-    right = [figures.in_time(each.run) for each in peak]
-    [rate] = bootstrap.drawn(bootstrap.quotient(right, [each.run.seconds for each in peak]), rounds)
+    right = [sum(each.answered()) for each in peak]
+    [rates] = bootstrap.drawn(bootstrap.quotient(right, [each.seconds for each in peak]), rounds)
     times = [each for block in loaded for each in _sliced(block.run, slices.slices)]
     percentiles = bootstrap.drawn(bootstrap.percentiles(times, list(SHARES.values())), slices)
-    draws = {RATE: rate, **dict(zip(SHARES, percentiles, strict=True))}
+    draws = {RATE: rates, **dict(zip(SHARES, percentiles, strict=True))}
     cpu = [each.window.cpu_s for each in loaded if each.window and each.window.cpu_s is not None]
     if len(cpu) == len(loaded):
         answers = [len(each.run.right) for each in loaded]
@@ -262,7 +262,7 @@ def _drawn(found: Comparison, variant: str, again: bool, resamples: int) -> dict
 
 def _slices(found: Comparison) -> int:
     """Of a block in the open loop."""
-    slowest = min(figures.rate([b.run for b in found.of(v, "peak")]) for v in found.variants)
+    slowest = min(rate(found.of(name, "peak")) for name in found.variants)
     load = min(0.95, found.rate / slowest)
     together = max(LEAST_SLICE_S, FORGETS / slowest / (1 - math.sqrt(load)) ** 2)
     return max(1, int(found.settings.open_s / together))
@@ -310,7 +310,7 @@ def _row(
         bytes=fact.bytes if fact else None,
         quality=quality,
         rounds={
-            RATE: [figures.rate([each.run]) for each in peak],
+            RATE: [rate([each]) for each in peak],
             "p99": [figures.percentile_s([run], 0.99) for run in runs],
         },
     )

@@ -100,6 +100,44 @@ def test_a_peak_is_one_figure_wherever_it_stands() -> None:
     assert found.rate == pytest.approx(0.7 * row.rate.mean)
 
 
+class Batches(Queues):
+    """Two workers, each of whom takes three of those who wait at once."""
+
+    def __call__(self, variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+        if not arrivals.startswith("closed"):
+            return super().__call__(variant, arrivals, seconds, seed)
+        took = self._rng.lognormal(-0.101, 0.45, (2, int(seconds / self.service_s[variant]) + 9))
+        ends = np.cumsum(took * self.service_s[variant] * 3 * 2, axis=1)
+        begins = np.hstack([np.zeros((2, 1)), ends[:, :-1]])
+        found = [
+            request(3 * i, begin, end - begin)
+            for i, (begin, end) in enumerate(zip(begins.flat, ends.flat, strict=True))
+            if begin < seconds
+            for _ in range(3)
+        ]
+        return run(variant, found, arrivals=arrivals, seconds=seconds)
+
+
+def test_a_slow_one_is_not_wronged_by_what_is_under_way_at_the_end() -> None:
+    settings = replace(SETTINGS, rounds=500, peak_s=2.0, open_s=0.1, warmup_s=1.0, rate=5.0)
+    engine = Batches({"base": 1 / 24})
+    found = compare("ner", ["base"], CALLS, engine, settings=settings)
+    assert findings(found, resamples=50).row("base").rate.mean == pytest.approx(24, rel=0.015)
+    whole = [figures.rate([block.run]) for block in found.of("base", "peak")]
+    assert np.mean(whole) < 0.98 * 24
+
+
+def test_the_warm_up_at_the_peak_is_a_part_of_the_run_that_is_not_counted() -> None:
+    engine = Queues(SERVICE_S)
+    found = compare("ner", list(SERVICE_S), CALLS, engine, settings=SETTINGS)
+    asked = {seconds for _, arrivals, seconds, _ in engine.asked if arrivals.startswith("closed")}
+    assert asked == {SETTINGS.warmup_s + SETTINGS.peak_s}
+    [block, *_] = found.of("base", "peak")
+    late = [each for each in block.run.right if SETTINGS.warmup_s <= each.done_s <= 1.5]
+    assert block.answered() == [len(late)] and block.seconds == SETTINGS.peak_s
+    assert sum(block.answered(4)) == len(late) and len(block.answered(4)) == 4
+
+
 def test_a_variant_that_answers_nothing_ends_it() -> None:
     def silent(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
         return run(variant, [request(0, 0.0, 0.1, "HTTP 503")], seconds=seconds)
