@@ -1,6 +1,9 @@
 """
 One run of load, with Locust as a library: a schedule, users who keep it, what became of each call.
 
+In a closed loop what was asked in the warm-up and answered in the run is part of it: as much is
+under way when it ends, and of whoever counts answers a second the two make up for each other.
+
 In an open loop a dispatcher hands each arrival to a free caller once it is due. Where none is free
 it waits, and its latency still counts from when it was due; only where too many wait is it dropped.
 Refusals are recorded, never sent again. Answers are kept as bytes and read after the run: the
@@ -208,7 +211,7 @@ class Load:
             failure = f"no answer: {type(error).__name__}"
         finally:
             done = clock() - zero
-            if due_s >= 0:
+            if due_s >= 0 or (done >= 0 and isinstance(self._process, Closed)):
                 start = self._answers.tell()
                 self._answers.write(answer)
                 told = str(retry_after) if retry_after else None

@@ -186,6 +186,19 @@ def test_a_closed_loop_has_as_many_under_way_as_it_has_callers() -> None:
     assert {each.call for each in run.requests} == {0, 1, 2}
 
 
+def test_a_closed_loop_counts_what_was_under_way_when_its_warm_up_was_over() -> None:
+    # Asked three seconds before the run, and answered in it at the earliest.
+    with scripted(lambda number: Reply(after_s=3.5 if number < 3 else 0.05)) as server:
+        run = _run(server, "closed:3", seconds=1.0, warmup_s=3.0)
+    assert sum(each.due_s < 0 <= each.done_s for each in run.requests) == 3
+    # What was answered before the run is none of it, nor is an open loop's warm-up.
+    with scripted(lambda number: Reply(after_s=0.02)) as server:
+        before = _run(server, "closed:1", seconds=1.0, warmup_s=1.0)
+        assert all(each.done_s >= 0 for each in before.requests)
+        open_loop = _run(server, "constant:4", seconds=1.0, warmup_s=1.0)
+    assert len(open_loop.requests) == 4 and open_loop.requests[0].due_s == 0
+
+
 def test_a_server_may_be_behind_a_path_and_want_a_key() -> None:
     with scripted(lambda number: Reply()) as server:
         behind = Scripted(url=f"{server.url}/kadogo/")
