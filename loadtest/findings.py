@@ -30,6 +30,7 @@ STATISTICS = (RATE, *SHARES, COST)
 # that, belongs together.
 FORGETS = 2
 LEAST_SLICE_S = 0.5
+LEAST_PARTS = 2  # of a turn at the peak, where it is shorter than so many seconds
 BELIEVED_FAILURES = 0.01
 
 
@@ -247,14 +248,16 @@ def _drawn(found: Comparison, variant: str, again: bool, resamples: int) -> dict
     peak = found.of(variant, "peak", again=again)
     loaded = found.of(variant, "open", again=again)
     rounds = Plan(rounds=settings.rounds, resamples=resamples, seed=settings.seed)
-    slices = replace(rounds, slices=_slices(found))
-    right = [sum(each.answered()) for each in peak]
-    [rates] = bootstrap.drawn(bootstrap.quotient(right, [each.seconds for each in peak]), rounds)
+    slices, parts = (replace(rounds, slices=n) for n in (_slices(found), _parts(found)))
+    right = [count for block in peak for count in block.answered(parts.slices)]
+    spent = [block.seconds / parts.slices for block in peak for _ in range(parts.slices)]
+    [rates] = bootstrap.drawn(bootstrap.quotient(right, spent), parts)
     times = [each for block in loaded for each in _sliced(block.run, slices.slices)]
     percentiles = bootstrap.drawn(bootstrap.percentiles(times, list(SHARES.values())), slices)
     draws = {RATE: rates, **dict(zip(SHARES, percentiles, strict=True))}
     cpu = [each.window.cpu_s for each in loaded if each.window and each.window.cpu_s is not None]
     if len(cpu) == len(loaded):
+        # Read before and after a turn: what differs within one nobody sees.
         answers = [len(each.run.right) for each in loaded]
         [draws[COST]] = bootstrap.drawn(bootstrap.quotient(cpu, answers), rounds)
     return draws
@@ -266,6 +269,11 @@ def _slices(found: Comparison) -> int:
     load = min(0.95, found.rate / slowest)
     together = max(LEAST_SLICE_S, FORGETS / slowest / (1 - math.sqrt(load)) ** 2)
     return max(1, int(found.settings.open_s / together))
+
+
+def _parts(found: Comparison) -> int:
+    """Of a turn at the peak, a second each."""
+    return max(LEAST_PARTS, int(found.settings.peak_s))
 
 
 def _sliced(run: Run, slices: int) -> list[figures.Floats]:

@@ -247,6 +247,23 @@ def test_figures_are_those_of_the_queues(found: Findings) -> None:
     assert fast.goodput == pytest.approx(found.rate, rel=0.15)
 
 
+def test_rounds_that_are_alike_by_chance_do_not_make_a_rate_sure() -> None:
+    """128 answers in both of two rounds, but not as many in each second."""
+
+    def uneven(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+        if not arrivals.startswith("closed"):
+            return Queues({"base": 0.001})(variant, arrivals, seconds, seed)
+        counts = (60, 68) if seed % 2 else (66, 62)
+        done = [np.linspace(second, second + 0.99, n) for second, n in enumerate(counts)]
+        return run(variant, [request(0, d, 0.0) for each in done for d in each], seconds=seconds)
+
+    settings = replace(SETTINGS, rounds=2, peak_s=2.0, warmup_s=0.0)
+    told = findings(compare("ner", ["base"], CALLS, uneven, settings=settings))
+    assert told.row("base").rounds["rate"] == [64.0, 64.0]
+    rate = told.row("base").rate
+    assert 50 < rate.low < 63.5 and 64.5 < rate.high < 80
+
+
 def test_what_is_faster_is_told_from_what_is_the_same(found: Findings) -> None:
     for name in ("rate", "p50", "p99"):
         assert not found.differences["fast", "base", name].undecided, name

@@ -122,7 +122,8 @@ def _worth(found: Findings, price: float) -> Table:
     of = "the very answers" if found.labelled else "the variants' evidence"
     note = f"F1 of {of}. " if any(row.quality for row in rows) else ""
     if any(row.server.cpu_s for row in rows):
-        note += f"Cost: CPU-seconds of the server's processes, ${price:g} an hour of one CPU. "
+        note += f"Cost: CPU-seconds of the server's processes, ${price:g} an hour of one CPU; read "
+        note += "once a turn, so their intervals know of rounds alone. "
     if any(row.server.energy_j for row in rows):
         note += "Energy: of the whole processor, what made the load included."
     return Table(
