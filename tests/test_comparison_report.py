@@ -27,7 +27,7 @@ from loadtest.report.numbers import number
 from loadtest.report.plots import BOTTOM, HEIGHT, TOP, pareto, percentiles
 from loadtest.report.svg import Scale, apart
 from loadtest.report.tables import Cell, Table, cost, plain, tables
-from loadtest.report.verdict import verdict
+from loadtest.report.verdict import noise_told, verdict
 from loadtest.validity import Generator
 from loadtest.watch import Followed, Moment, Quality
 from tests.queues import Queues
@@ -183,6 +183,22 @@ def test_a_difference_that_is_not_told_is_given_with_its_numbers() -> None:
         "1.03 times that of `base` (1.02 to 1.04), which is not told: the difference is smaller "
         "than this machine's noise, ±6 %;" in verdict(held).reasons[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("noise", "told"),
+    [
+        (1 + 1e-12, "below 0.1 %"),
+        (1.04, "±4 %"),
+        (1.0949, "±9.5 %"),
+        (1.6, "× 1.6 either way"),  # 0.65 times as much is no more than that, 0.6 is
+        (470.0, "× 470 either way"),
+        (1e200, "× 1,000 or more either way"),
+        (math.inf, "unknown"),
+    ],
+)
+def test_noise_that_is_much_is_told_as_a_factor(noise: float, told: str) -> None:
+    assert noise_told(noise) == told
 
 
 def test_one_variant_alone_has_its_figures_and_the_noise() -> None:

@@ -20,6 +20,7 @@ DROPS = (0.005, 0.01, 0.02, 0.05, 0.1)
 WORDS = {RATE: "peak rate", "p50": "p50", "p90": "p90", "p99": "p99", COST: "CPU an answer"}
 MOST = 6
 TOLD = (RATE, "p99", COST)
+LEAST_NOISE, SMALL_NOISE, MOST_NOISE = 1.001, 1.1, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +207,19 @@ def shortened(said: Sequence[str]) -> list[str]:
 
 
 def noise_told(noise: float | None) -> str:
-    """1.04 -> ±4 %   3.2 -> up to × 3.2"""
+    """
+    How far a figure may be from itself. Where that is much, so many times as little is as likely
+    as so many times as much, which "±60 %" would not say.
+
+    1.0001 -> below 0.1 %   1.04 -> ±4 %   1.6 -> × 1.6 either way
+    """
     if noise is None or noise == float("inf"):
         return "unknown"
-    return f"±{(noise - 1) * 100:.2g} %" if noise < 1.995 else f"up to × {noise:.2g}"
+    if noise < LEAST_NOISE:
+        return "below 0.1 %"
+    if noise < SMALL_NOISE:
+        return f"±{(noise - 1) * 100:.2g} %"
+    return f"× {number(min(noise, MOST_NOISE), 2)} {'or more ' * (noise > MOST_NOISE)}either way"
 
 
 def _code(row: Row) -> str:
