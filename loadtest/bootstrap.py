@@ -88,15 +88,22 @@ class Difference:
     """
     How many times one figure is another; `noise`: how many times a figure may be its own.
 
-    noise  1.04: what runs twice may differ by 4 % here; 1: unknown
+    noise  1.04: what runs twice may differ by 4 % here; infinite: unknown
     """
 
     ratio: Interval
     noise: float
 
     @property
+    def exists(self) -> bool:
+        """Whether both figures are finite: more rounds do not help who fails."""
+        return 0 < self.ratio.mean < math.inf
+
+    @property
     def undecided(self) -> str:
         """Why nobody can tell the two apart; empty: one can."""
+        if not self.exists:
+            return "one of them has no such figure: too many failed"
         if not self.ratio.low > 0 or not math.isfinite(self.ratio.high):
             return "not enough rounds"
         if self.ratio.low <= 1 <= self.ratio.high:

@@ -124,12 +124,15 @@ def test_a_percentile_that_never_came_has_no_interval() -> None:
     times = [np.array([1.0, math.inf])] * 4
     [found] = drawn(percentiles(times, (0.99,)), Plan(rounds=4))
     assert interval(found) == Interval(math.inf, 0.0, math.inf)
-    assert Difference(ratio(found, found), 1.1).undecided == "not enough rounds"
+    [other] = drawn(percentiles([np.ones(2)] * 4, (0.99,)), Plan(rounds=4))
+    for mine, theirs in ((found, found), (found, other), (other, found)):
+        assert "too many failed" in Difference(ratio(mine, theirs), 1.1).undecided
 
 
 def test_of_one_round_nothing_is_known() -> None:
     [one] = drawn(quotient([3.0], [2.0]), Plan(rounds=1))
     assert interval(one) == Interval(pytest.approx(1.5), 0.0, math.inf)
+    assert Difference(ratio(one, one), 1.1).undecided == "not enough rounds"
 
 
 def test_the_same_seed_draws_the_same() -> None:

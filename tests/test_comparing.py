@@ -398,6 +398,6 @@ def test_a_variant_that_fails_is_told_so() -> None:
     told = findings(compare("ner", list(SERVICE_S), CALLS, engine, settings=SETTINGS), resamples=50)
     assert told.row("fast").p99.mean == math.inf
     assert told.row("fast").failed == pytest.approx(0.1, abs=0.01)
-    assert told.differences["fast", "base", "p99"].undecided == "not enough rounds"
+    assert "too many failed" in told.differences["fast", "base", "p99"].undecided
     assert any("of its requests failed, mostly HTTP 503" in each for each in told.doubts)
     assert any(each.variant == "fast" and "failed" in each.why for each in told.broken)

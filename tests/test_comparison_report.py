@@ -35,8 +35,16 @@ from tests.queues import Queues
 PRICE = 0.04
 
 
+NEVER = Interval(math.inf, 0, math.inf)
+
+
 def sure(value: float, by: float = 0.02) -> Interval:
     return Interval(value, value * (1 - by), value * (1 + by))
+
+
+def between(one: float, other: float) -> Interval:
+    times = one / other
+    return sure(times) if 0 < times < math.inf else Interval(times, 0, math.inf)
 
 
 def row(name: str, rate: float, p99_s: float, f1: float | None, drop: float = 0.0) -> Row:
@@ -87,7 +95,7 @@ def found(*rows: Row, noise: float = 1.04, **changes: object) -> Findings:
         rows=rows,
         noise=dict.fromkeys(names, noise),
         differences={
-            (a.variant, b.variant, name): Difference(sure(of(a, name) / of(b, name)), noise)
+            (a.variant, b.variant, name): Difference(between(of(a, name), of(b, name)), noise)
             for a in rows
             for b in rows
             if a is not b
@@ -149,6 +157,16 @@ def test_who_fails_is_not_deployed() -> None:
     said = verdict(found(*ROWS[:3], failing))
     assert all(pick.row is not failing for pick in said.picks)
     assert "`tiny` is out: 20.0% of its requests failed at 70.0/s." in said.reasons
+
+
+def test_who_fails_has_no_p99_to_be_undecided_about() -> None:
+    failing = replace(ROWS[3], failed=0.2, percentiles={**ROWS[3].percentiles, "p99": NEVER})
+    told = found(*ROWS[:3], failing)
+    said = " ".join(verdict(told).undecided)
+    assert "No p99 of `tiny`: more than 1 % of the requests failed." in said
+    assert "Undecidable" not in said
+    [times] = [each for each in tables(told, PRICE) if each.name == "Times base"]
+    assert times.rows[2][4] == Cell("failed")
 
 
 def test_a_load_that_was_in_the_way_is_said_first() -> None:
@@ -341,7 +359,6 @@ FULL = found(
 )
 
 
-NEVER = Interval(math.inf, 0, math.inf)
 SILENT = replace(
     ROWS[0],
     failed=1.0,

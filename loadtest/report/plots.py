@@ -104,10 +104,10 @@ def differences(found: Findings) -> Plot | None:
             )
             if math.isfinite(each.ratio.high):
                 drawn.append(frame.across(each.ratio.low, each.ratio.high, at, css))
-            if math.isfinite(each.ratio.mean):
+            if each.exists:
                 drawn.append(frame.point(each.ratio.mean, at, css, said))
             sign = "≈" if each.undecided else "×"
-            told = f"{sign} {number(each.ratio.mean)}"
+            told = f"{sign} {number(each.ratio.mean)}" if each.exists else "failed"
             drawn.append(text(WIDTH - 4, at + 4, told, "quiet" if each.undecided else "", "end"))
             y += step
         y += gap

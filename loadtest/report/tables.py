@@ -210,6 +210,8 @@ def _times(found: Findings, mine: str, theirs: str, name: str) -> Cell:
     difference = found.differences.get((mine, theirs, name))
     if difference is None:
         return NONE
+    if not difference.exists:
+        return Cell("failed")
     cell = _sure(difference.ratio)
     return Cell(f"≈ {cell.text}" if difference.undecided else f"× {cell.text}", cell.quiet)
 

@@ -188,11 +188,14 @@ def _undecided(found: Findings) -> list[str]:
             f"`{one}` and `{other}`"
             for i, one in enumerate(names)
             for other in names[i + 1 :]
-            if (one, other, name) in found.differences
-            and found.differences[one, other, name].undecided
+            if (pair := found.differences.get((one, other, name)))
+            and pair.exists
+            and pair.undecided
         ]
         if pairs:
             said.append(f"Undecidable in {WORDS[name]}: {', '.join(pairs)}.")
+    if endless := [_code(row) for row in found.rows if not math.isfinite(row.p99.mean)]:
+        said.append(f"No p99 of {', '.join(endless)}: more than 1 % of the requests failed.")
     if len(said) == 1 and len(names) > 1:
         said.append(
             "Every other difference in these is larger than that, and its interval is clear."
