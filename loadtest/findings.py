@@ -401,6 +401,11 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
         said.append(f"{turns} were taken again: their requests went out late")
     if found.settings.rounds < 4:
         said.append(f"{found.settings.rounds} rounds are few: intervals are wide for that")
+    if found.settings.rounds % 2:
+        said.append(
+            f"{found.settings.rounds} rounds are odd: a machine that slows down is harder on those "
+            "whose turns come late"
+        )
     return said
 
 

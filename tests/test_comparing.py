@@ -64,6 +64,14 @@ def test_all_are_as_early_as_all_others(variants: int, pairs: int) -> None:
     assert len(places) == variants + 1
 
 
+def test_odd_rounds_are_doubted_for_they_do_not_treat_all_alike() -> None:
+    quick = {"rate": 5.0, "open_s": 0.5}
+    odd = findings(compared(rounds=5, **quick), resamples=50).doubts
+    assert any(each.startswith("5 rounds are odd") for each in odd)
+    even = findings(compared(rounds=6, **quick), resamples=50).doubts
+    assert not any("odd" in each for each in even)
+
+
 def test_in_a_round_all_meet_the_same_arrivals_and_warm_up_on_others() -> None:
     engine = Queues(SERVICE_S)
     compare("ner", list(SERVICE_S), CALLS, engine, settings=SETTINGS)

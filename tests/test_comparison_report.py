@@ -175,6 +175,11 @@ def test_a_load_that_was_in_the_way_is_said_first() -> None:
     assert not said.picks and not any(each.startswith("`") for each in said.reasons)
 
 
+def test_nothing_is_kept_where_nothing_is_proved() -> None:
+    assert "Kept: by each" in page.html([found(*ROWS)], {}, PRICE)
+    assert "Kept:" not in page.html([found(*ROWS, void=("tiny: nothing was sent",))], {}, PRICE)
+
+
 @pytest.mark.parametrize("kind", ["broken", "mismatches"])
 def test_who_broke_a_promise_or_swapped_answers_is_not_deployed(kind: str) -> None:
     def told(rows: Sequence[Row], *said: tuple[str, str]) -> Findings:

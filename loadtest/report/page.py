@@ -166,7 +166,7 @@ def _verdict(found: Findings, said: Verdict) -> str:
     parts += [_list(("", said.reasons))] if said.reasons else []
     parts += [_list(("", said.undecided), "quiet")]
     parts += [_list(("To be doubted:", found.doubts))] if found.doubts else []
-    if not found.broken and found.kept:
+    if not found.broken and found.kept and said.proved:
         parts.append(f'<p class="quiet">Kept: {_words("; ".join(found.kept))}.</p>')
     return f'<div class="verdict {css}">{"".join(parts)}</div>'
 
