@@ -420,10 +420,21 @@ def test_the_json_holds_all_of_it_and_no_number_that_is_none() -> None:
     assert task["variants"][0]["latency_s"]["p99"] == {
         "mean": 0.12, "low": pytest.approx(0.1176), "high": pytest.approx(0.1224)
     }  # fmt: skip
-    assert task["searches"]["base"][1] == {"rate": 90.0, "p99_s": None, "kept": False}
+    assert task["searches"]["base"][1] == {"rate": 90.0, "p99_s": "infinite", "kept": False}
     assert task["variants"][0]["load"] == {
         "offered": 70.0, "sent": 69.9, "dropped": 4, "late_p99_s": 0.0012, "cores": 0.25
     }  # fmt: skip
     assert task["rates_within_limit"] == {"base": {"rate": 50.0, "or_more": False, "invalid": []}}
     assert len(task["differences"]) == 4 * 3 * 5
     assert task["variants"][0]["histogram_us"].startswith("HIST")
+
+
+def test_in_the_json_what_is_infinite_is_not_what_nobody_knows() -> None:
+    one_round = replace(ROWS[1], rate=Interval(210, 0, math.inf))
+    told = found(SILENT, one_round, noise=math.inf)
+    [task] = json.loads(book.to_json(book.book([told], {}, PRICE)))["tasks"]
+    silent, once = task["variants"]
+    assert silent["latency_s"]["p99"] == {"mean": "infinite", "low": None, "high": None}
+    assert silent["rounds"]["p99"] == ["infinite"] and silent["server"]["energy_j"] is None
+    assert once["rate"] == {"mean": 210, "low": None, "high": None}
+    assert set(task["noise"].values()) == {None} == {each["noise"] for each in task["differences"]}

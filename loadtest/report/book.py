@@ -14,7 +14,8 @@ from loadtest.report import tables
 from loadtest.report.page import TASKS
 from loadtest.report.verdict import Verdict, shortened, verdict
 
-FORMAT = "kadogo-comparison/1"
+FORMAT = "kadogo-comparison/2"
+INFINITE = "infinite"
 
 
 def markdown(reports: Sequence[Findings], settings: Mapping[str, object], price: float) -> str:
@@ -57,7 +58,7 @@ def _below(found: Findings, said: Verdict) -> list[str]:
 def book(
     reports: Sequence[Findings], settings: Mapping[str, object], price: float
 ) -> dict[str, Any]:
-    """For programs; what is infinite or unknown is null."""
+    """For programs. A failure took for ever, which is "infinite"; what nobody knows is null."""
     return {
         "format": FORMAT,
         "settings": dict(settings),
@@ -85,7 +86,7 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
         "rate": found.rate,
         "limit_s": found.limit_s,
         "quality_of": "answers" if found.labelled else "evidence",
-        "noise": found.noise,
+        "noise": {name: _known(each) for name, each in found.noise.items()},
         "variants": [_row(row, price) for row in found.rows],
         "differences": [
             {
@@ -93,7 +94,7 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
                 "of": theirs,
                 "statistic": name,
                 "ratio": each.ratio,
-                "noise": each.noise,
+                "noise": _known(each.noise),
                 "decided": not each.undecided,
             }
             for (mine, theirs, name), each in found.differences.items()
@@ -139,13 +140,18 @@ def _row(row: Row, price: float) -> dict[str, Any]:
     }
 
 
+def _known(noise: float) -> float | None:
+    return noise if math.isfinite(noise) else None
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Interval):
-        return _plain({"mean": value.mean, "low": value.low, "high": value.high})
+        ends = (value.low, value.high) if math.isfinite(value.high) else (None, None)
+        return _plain({"mean": value.mean, "low": ends[0], "high": ends[1]})
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return INFINITE if value == math.inf else None
     return value
