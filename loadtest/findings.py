@@ -32,6 +32,7 @@ FORGETS = 2
 LEAST_SLICE_S = 0.5
 LEAST_PARTS = 2  # of a turn at the peak, where it is shorter than so many seconds
 BELIEVED_FAILURES = 0.01
+LEAST_REQUESTS = 1_000  # of a p99: with fewer it hangs on a handful of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,15 @@ class Row:
     @property
     def p99(self) -> Interval:
         return self.percentiles["p99"]
+
+    @property
+    def requests(self) -> int:
+        """That its percentiles are of: those that failed or were dropped took for ever."""
+        return self.load.sent + self.load.dropped
+
+    @property
+    def short(self) -> bool:
+        return self.requests < LEAST_REQUESTS
 
     @property
     def measured(self) -> Measured:
@@ -224,6 +234,16 @@ def findings(
         climbs=found.climbs,
         searches=searches,
     )
+
+
+def slowest(requests: int) -> str:
+    """
+    What a p99 of so many rests on.
+
+    150 -> the slowest   2796 -> the 27 slowest
+    """
+    count = requests // 100
+    return f"the {count:,} slowest" if count > 1 else "the slowest"
 
 
 def unproved(searches: Mapping[str, Search]) -> list[str]:
@@ -399,6 +419,12 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
     if repeated := sum(bool(block.before) for block in found.blocks):
         turns = f"{repeated} of {len(found.blocks)} turns"
         said.append(f"{turns} were taken again: their requests went out late")
+    if any(row.short for row in rows):
+        least = min(row.requests for row in rows)
+        said.append(
+            f"Short: the p99 rests on {slowest(least)} of {least:,} requests; from "
+            f"{LEAST_REQUESTS:,} on it may be believed (more rounds, longer turns)"
+        )
     if found.settings.rounds < 4:
         said.append(f"{found.settings.rounds} rounds are few: intervals are wide for that")
     if found.settings.rounds % 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -70,6 +71,14 @@ def test_odd_rounds_are_doubted_for_they_do_not_treat_all_alike() -> None:
     assert any(each.startswith("5 rounds are odd") for each in odd)
     even = findings(compared(rounds=6, **quick), resamples=50).doubts
     assert not any("odd" in each for each in even)
+
+
+def test_a_p99_of_few_requests_is_doubted_with_how_many_it_rests_on(found: Findings) -> None:
+    assert not any(row.short for row in found.rows) and not found.doubts
+    few = findings(compared(rounds=4, rate=50.0, open_s=1.5), resamples=50)
+    [said] = few.doubts
+    assert all(row.short for row in few.rows)
+    assert re.match(r"Short: the p99 rests on the [23] slowest of [23]\d\d requests;", said)
 
 
 def test_in_a_round_all_meet_the_same_arrivals_and_warm_up_on_others() -> None:

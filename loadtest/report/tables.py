@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from loadtest.bootstrap import Interval
-from loadtest.findings import SHARES, STATISTICS, Findings, Row
+from loadtest.findings import SHARES, STATISTICS, Findings, Row, slowest
 from loadtest.report.numbers import number
 from loadtest.report.verdict import WORDS, noise_told, searched
 
@@ -90,14 +90,14 @@ def _latency(found: Findings) -> Table:
         columns.insert(
             1, ("in the limit, /s", lambda row: Cell(searched(found.searches.get(row.variant))))
         )
-    answers = min(row.answers for row in found.rows)
+    requests = min(row.requests for row in found.rows)
     return Table(
         "Rate and latency",
         ("variant", *(name for name, _ in columns)),
         tuple((Cell(row.variant), *(make(row) for _, make in columns)) for row in found.rows),
         f"Latencies at {number(found.rate)} requests/s, the same arrivals for all, from when a "
-        f"request was due; {answers:,} answers or more each, so that the p99 rests on the "
-        f"{max(1, answers // 100):,} slowest. A request that failed took for ever. Brackets: 95 %."
+        f"request was due; {requests:,} requests or more each, so that the p99 rests on "
+        f"{slowest(requests)}. A request that failed took for ever. Brackets: 95 %."
         + (" In the limit: the largest rate with such a p99, by search." if found.searches else ""),
     )
 
