@@ -124,10 +124,32 @@ def test_the_fastest_is_deployed_for_each_limit_on_quality() -> None:
 def test_a_limit_on_the_p99_leaves_out_who_does_not_keep_it() -> None:
     said = verdict(found(*ROWS, limit_s=0.02))
     assert said.headline.startswith("Deploy `small<x>` where F1 may be 0.02 below")
-    assert "answers with a p99 within 20.0 ms" in said.headline
+    assert "and surely answers with a p99 within 20.0 ms." in said.headline
     assert "`int8` is out: its p99 is 40.0 ms at 70.0 requests/s." in said.reasons
     none = verdict(found(*ROWS, limit_s=0.001))
     assert none.headline.startswith("Deploy none of them") and not none.picks
+
+
+def test_a_p99_that_is_not_surely_within_the_limit_is_told_so() -> None:
+    p99 = Interval(0.095, 0.030, 0.900)
+    wide = replace(ROWS[3], percentiles={**ROWS[3].percentiles, "p99": p99})
+    several = verdict(found(ROWS[1], wide, limit_s=0.1))
+    assert several.headline.endswith("answers with a p99 within 100 ms, `tiny` not surely.")
+    assert "surely answers" not in several.headline
+    assert [pick.sure for pick in several.picks] == [True, False]
+    assert several.reasons[1].endswith(
+        "p99 95.0 ms [30.0, 900] at 70.0 requests/s, not surely within 100 ms."
+    )
+    alone = verdict(found(replace(wide, quality=None), limit_s=0.1))
+    assert alone.headline == (
+        "Deploy `tiny`: the fastest with a p99 within 100 ms, not surely; of quality nothing is "
+        "known."
+    )
+    # Of few requests none is sure, however narrow the interval.
+    few = [replace(each, load=replace(each.load, sent=298, dropped=0)) for each in ROWS[1:]]
+    assert verdict(found(few[0], limit_s=0.1)).headline.endswith("within 100 ms, not surely.")
+    assert verdict(found(*few, limit_s=0.1)).headline.endswith("100 ms, none of them surely.")
+    assert "surely" not in verdict(found(wide)).headline
 
 
 def test_of_those_that_cannot_be_told_apart_the_cheaper_then_the_better_is_deployed() -> None:
@@ -416,7 +438,7 @@ def test_the_json_holds_all_of_it_and_no_number_that_is_none() -> None:
     written = json.loads(book.to_json(book.book([FULL], {"rounds": 8}, PRICE)))
     [task] = written["tasks"]
     assert task["verdict"] == verdict(FULL).headline and len(task["mismatches"]) == 20
-    assert task["deploy"][0] == {"variant": "int8", "f1_drop": 0.005}
+    assert task["deploy"][0] == {"variant": "int8", "f1_drop": 0.005, "p99_surely": True}
     assert task["variants"][0]["latency_s"]["p99"] == {
         "mean": 0.12, "low": pytest.approx(0.1176), "high": pytest.approx(0.1224)
     }  # fmt: skip

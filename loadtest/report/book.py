@@ -76,7 +76,10 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
     return {
         "task": found.task,
         "verdict": said.headline,
-        "deploy": [{"variant": p.row.variant, "f1_drop": p.drop} for p in said.picks],
+        "deploy": [
+            {"variant": each.row.variant, "f1_drop": each.drop, "p99_surely": each.sure}
+            for each in said.picks
+        ],
         "reasons": said.reasons,
         "undecided": said.undecided,
         "broken": [*map(str, found.broken)],

@@ -10,12 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest.bootstrap import Difference
+from loadtest.bootstrap import Difference, Interval
 from loadtest.findings import BELIEVED_FAILURES, COST, RATE, Findings, Row, Search
 from loadtest.report.numbers import number
 
 # Of F1, below the baseline's at most: what people allow.
 DROPS = (0.005, 0.01, 0.02, 0.05, 0.1)
+
+# Of fewer, all within a limit, the p99 may lie above it: 0.99 ** 299 is 5 %.
+LEAST_SURE = 299
 
 WORDS = {RATE: "peak rate", "p50": "p50", "p90": "p90", "p99": "p99", COST: "CPU an answer"}
 MOST = 6
@@ -25,10 +28,16 @@ LEAST_NOISE, SMALL_NOISE, MOST_NOISE = 1.001, 1.1, 1000
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """What to deploy; `drop` None: of quality nothing is known."""
+    """
+    What to deploy.
+
+    drop  of F1 that it surely keeps; None: of quality nothing is known
+    sure  whether its p99 is surely within the limit; None: there is no limit
+    """
 
     row: Row
     drop: float | None
+    sure: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,7 @@ def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> st
             "Nothing is proved: the load itself was in the way. Figures below are not the server's."
         )
     limit = f" with a p99 within {_ms(found.limit_s)}" if found.limit_s else ""
+    surely, unsure = _surely(chosen)
     at = f" at {number(found.rate)} requests/s"
     if not fit:
         broke = any(found.against(row.variant) for row in found.rows)
@@ -76,20 +86,31 @@ def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> st
             "No quality limit that people set is kept: compare more variants, or take the baseline."
         )
     if chosen[0].drop is None:
-        return f"Deploy {_code(chosen[0].row)}: the fastest{limit}; of quality nothing is known."
+        within = f"{surely}{limit}{unsure}" if limit else ""
+        return f"Deploy {_code(chosen[0].row)}: the fastest{within}; of quality nothing is known."
     than = "the best one's" if found.labelled else "the baseline's"
     first, *others = [(_code(pick.row), f"{pick.drop:g}") for pick in chosen]
     listed = f"{first[0]} where F1 may be {first[1]} below {than}"
     listed += "".join(f", {name} where {drop}" for name, drop in others)
     which = "Each is" if others else "It is"
-    answers = f" and answers{limit}" if limit else ""
+    answers = f" and{surely} answers{limit}{unsure}" if limit else ""
     return f"Deploy {listed}. {which} the fastest that keeps its limit{answers}."
+
+
+def _surely(chosen: Sequence[Pick]) -> tuple[str, str]:
+    """What stands before a limit on the p99, and after: the limit is on an interval's end."""
+    unsure = [_code(pick.row) for pick in chosen if not pick.sure]
+    if not unsure:
+        return " surely", ""
+    if len(unsure) < len(chosen):
+        return "", f", {', '.join(unsure)} not surely"
+    return "", ", not surely" if len(chosen) == 1 else ", none of them surely"
 
 
 def _picks(found: Findings, fit: Sequence[Row]) -> list[Pick]:
     """For each limit on quality the fastest; the tightest limit of those that agree."""
     if not any(row.quality and row.quality.drop is not None for row in found.rows):
-        return [Pick(_fastest(found, fit), None)] if fit else []
+        return [_pick(found, _fastest(found, fit), None)] if fit else []
     chosen: list[Pick] = []
     for drop in DROPS:
         pool = [
@@ -98,8 +119,14 @@ def _picks(found: Findings, fit: Sequence[Row]) -> list[Pick]:
             if row.quality and row.quality.drop is not None and row.quality.drop <= drop
         ]
         if pool and (best := _fastest(found, pool)) not in [pick.row for pick in chosen]:
-            chosen.append(Pick(best, drop))
+            chosen.append(_pick(found, best, drop))
     return chosen
+
+
+def _pick(found: Findings, row: Row, drop: float | None) -> Pick:
+    enough = row.requests >= LEAST_SURE
+    kept = found.limit_s is not None and row.p99.high <= found.limit_s and enough
+    return Pick(row, drop, kept if found.limit_s else None)
 
 
 def _fastest(found: Findings, pool: Sequence[Row]) -> Row:
@@ -142,10 +169,18 @@ def _reason(found: Findings, pick: Pick) -> str:
         )
     quality = f"F1 {row.quality.mean:.3f}, " if row.quality else ""
     least = "at least " if row.least else ""
+    unsure = f", not surely within {_ms(found.limit_s)}" if pick.sure is False else ""
     return (
         f"{_code(row)}: {quality}{least}{number(row.rate.mean)} answers/s at its peak{times}; p99 "
-        f"{_ms(row.p99.mean)} at {number(found.rate)} requests/s."
+        f"{_ms(row.p99.mean)}{_ends(row.p99)} at {number(found.rate)} requests/s{unsure}."
     )
+
+
+def _ends(value: Interval) -> str:
+    """Of a latency, in milliseconds: [30.0, 900]"""
+    if not math.isfinite(value.high):
+        return ""
+    return f" [{number(value.low * 1000)}, {number(value.high * 1000)}]"
 
 
 def _rates(found: Findings) -> list[str]:
