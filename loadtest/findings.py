@@ -17,7 +17,7 @@ from loadtest.bootstrap import Difference, Drawn, Interval, Plan
 from loadtest.compare import Block, Climb, Comparison, Kind, rate
 from loadtest.complaint import Complaint
 from loadtest.crosscheck import mismatches
-from loadtest.promises import Measured, Promises, broken, kept
+from loadtest.promises import Measured, Promises, broken, kept, unjudged
 from loadtest.record import Run
 from loadtest.validity import CORES, Generator, generator, invalid
 from loadtest.watch import Fact, Quality
@@ -104,6 +104,7 @@ class Row:
             p99_ms=self.p99.mean * 1000,
             rate=self.rate.mean,
             failures=self.failed,
+            least=self.least,
             f1=self.quality.mean if self.quality else None,
         )
 
@@ -133,7 +134,9 @@ class Findings:
     differences  (variant, other, statistic) -> how many times the other's
     broken       promises, and kept: those that were not
     mismatches   between the server's figures and the client's, and swapped answers
-    doubts       why figures may not be believed; `void`: why nothing was proved
+    doubts       why figures may not be believed
+    spoilt       why none of them may: the load was in the way
+    unjudged     promises of which nothing was proved, for the load was the limit
     labelled     quality is of the very answers
     """
 
@@ -148,7 +151,8 @@ class Findings:
     kept: tuple[str, ...] = ()
     mismatches: tuple[Complaint, ...] = ()
     doubts: tuple[str, ...] = ()
-    void: tuple[str, ...] = ()
+    spoilt: tuple[Complaint, ...] = ()
+    unjudged: tuple[Complaint, ...] = ()
     labelled: bool = False
     climbs: Mapping[str, Climb] = field(default_factory=dict)
     searches: Mapping[str, Search] = field(default_factory=dict)
@@ -156,6 +160,11 @@ class Findings:
     def against(self, variant: str) -> list[str]:
         """What it broke or answered as nobody should."""
         return [each.why for each in self.complaints if each.variant == variant]
+
+    @property
+    def void(self) -> tuple[Complaint, ...]:
+        """Why nothing was proved, be it of all or of one promise."""
+        return (*self.spoilt, *self.unjudged)
 
     @property
     def complaints(self) -> tuple[Complaint, ...]:
@@ -229,7 +238,8 @@ def findings(
             *_lacking(found, facts or {}),
             *unproved(searches),
         ),
-        void=tuple(_void(found)),
+        spoilt=tuple(_spoilt(found)),
+        unjudged=tuple(unjudged(promises, measured)),
         labelled=told,
         climbs=found.climbs,
         searches=searches,
@@ -444,12 +454,11 @@ def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[str]:
     return [f"{n}: it cannot find {', '.join(each)}" for n, each in lacks.items() if each]
 
 
-def _void(found: Comparison) -> list[str]:
+def _spoilt(found: Comparison) -> list[Complaint]:
     """Of all rounds together: one late moment does not spoil the others."""
-    said = []
-    for name in found.variants:
-        said += [f"{name}: {each}" for each in invalid(_load(found, name))]
-    return said
+    return [
+        Complaint(name, each) for name in found.variants for each in invalid(_load(found, name))
+    ]
 
 
 def _load(found: Comparison, name: str) -> Generator:

@@ -75,12 +75,18 @@ class Promises:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Of one variant; `f1` None: nobody knows it."""
+    """
+    Of one variant.
+
+    least  of the rate no more is known than that it is at least this: the load was the limit
+    f1     None: nobody knows it
+    """
 
     variant: str
     p99_ms: float
     rate: float
     failures: float
+    least: bool = False
     f1: float | None = None
 
 
@@ -141,8 +147,25 @@ def broken(promises: Promises, measured: Iterable[Measured]) -> list[Complaint]:
     ]
 
 
+def unjudged(promises: Promises, measured: Iterable[Measured]) -> list[Complaint]:
+    """One for each promise of a rate that the load itself could not reach."""
+    return [
+        Complaint(
+            each.variant,
+            f"at least {each.rate:.1f} answers/s at its peak, where the load was the limit: "
+            f"whether it keeps the {wanted:g} promised is not known",
+        )
+        for each in measured
+        if (wanted := promises.of(each.variant).min_rate) is not None
+        and each.least
+        and not each.rate >= wanted
+    ]
+
+
 def kept(promises: Promises, variants: Iterable[str]) -> list[str]:
-    """What is said where `broken` finds nothing: of all at once where all promise the same."""
+    """
+    What is said where `broken` and `unjudged` find nothing: of all at once where all promise alike.
+    """
     names = list(variants)
     said = {name: str(promises.of(name)) for name in names}
     if len(names) > 1 and len(set(said.values())) == 1:
@@ -159,7 +182,7 @@ def _broken(promise: Promise, found: Measured) -> list[str]:
             else "endless, for more than 1 % got no right answer,"
         )
         said.append(f"the p99 is {how} than the {promise.p99_ms:g} ms promised")
-    if promise.min_rate is not None and not found.rate >= promise.min_rate:
+    if promise.min_rate is not None and not (found.least or found.rate >= promise.min_rate):
         said.append(
             f"{found.rate:.1f} answers/s at its peak are {promise.min_rate - found.rate:.1f} "
             f"fewer than the {promise.min_rate:g} promised"

@@ -349,7 +349,8 @@ def test_a_load_that_was_in_the_way_proves_nothing(comparison: Comparison) -> No
     assert told.row("fast").load.late_p99_s == pytest.approx(0.1)
     assert told.row("base").load.offered == pytest.approx(comparison.rate, rel=0.2)
     [reason] = told.void
-    assert reason.startswith("fast: requests went out late")
+    assert reason.variant == "fast" and reason.why.startswith("requests went out late")
+    assert told.spoilt == told.void
 
 
 def test_a_search_that_proves_nothing_is_doubted(comparison: Comparison) -> None:
@@ -395,8 +396,12 @@ def test_a_peak_that_filled_the_generator_is_a_least(comparison: Comparison) -> 
         replace(block, run=replace(block.run, cores=0.9)) if block.kind == "peak" else block
         for block in comparison.blocks
     )
-    told = findings(replace(comparison, blocks=blocks), resamples=50)
+    promised = parse("[defaults]\nmin_rate = 200")
+    told = findings(replace(comparison, blocks=blocks), promises=promised, resamples=50)
     assert all(row.least for row in told.rows) and len(told.doubts) == 3
+    assert not told.broken and not told.spoilt
+    assert [each.variant for each in told.void] == ["base", "alike"]
+    assert command._status([told]) == 2
 
 
 def test_a_variant_that_fails_is_told_so() -> None:

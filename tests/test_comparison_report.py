@@ -192,14 +192,23 @@ def test_who_fails_has_no_p99_to_be_undecided_about() -> None:
 
 
 def test_a_load_that_was_in_the_way_is_said_first() -> None:
-    said = verdict(found(*ROWS, void=("tiny: requests went out late",)))
+    said = verdict(found(*ROWS, spoilt=(Complaint("tiny", "requests went out late"),)))
     assert said.headline.startswith("Nothing is proved") and not said.proved
     assert not said.picks and not any(each.startswith("`") for each in said.reasons)
 
 
 def test_nothing_is_kept_where_nothing_is_proved() -> None:
     assert "Kept: by each" in page.html([found(*ROWS)], {}, PRICE)
-    assert "Kept:" not in page.html([found(*ROWS, void=("tiny: nothing was sent",))], {}, PRICE)
+    for why in ("spoilt", "unjudged"):
+        told = found(*ROWS, **{why: (Complaint("tiny", "nothing is known"),)})
+        assert "Kept:" not in page.html([told], {}, PRICE)
+        assert "tiny: nothing is known" in book.terminal([told], PRICE)
+
+
+def test_a_promise_that_nobody_could_judge_leaves_the_verdict_as_it_is() -> None:
+    told = found(*ROWS, unjudged=(Complaint("tiny", "whether it does is not known"),))
+    assert verdict(told) == verdict(found(*ROWS))
+    assert "Not proved" in page.html([told], {}, PRICE) and told.void and not told.complaints
 
 
 @pytest.mark.parametrize("kind", ["broken", "mismatches"])

@@ -71,7 +71,10 @@ def test_a_broken_promise_ends_it_with_what_is_missing(server: Server, tmp_path:
         *("--promises", str(file), "--out", str(tmp_path)),
     )
     assert done.returncode in (1, 2), done.stderr
-    assert "fewer than the 1e+09 promised" in done.stderr
+    # A variant that outruns the load on this machine may do more than was seen.
+    assert re.search(
+        r"fewer than the 1e\+09 promised|keeps the 1e\+09 promised is not known", done.stderr
+    )
     assert "nobody knows its F1, and 0.5 is promised" in done.stderr
 
 

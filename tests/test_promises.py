@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.promises import BadPromises, Measured, Promises, broken, kept, parse, read
+from loadtest.promises import BadPromises, Measured, Promises, broken, kept, parse, read, unjudged
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "loadtest/promises.toml"
 
@@ -62,6 +62,15 @@ def test_what_is_kept_breaks_nothing() -> None:
 def test_a_broken_promise_says_by_how_much(change: dict[str, float | None], told: str) -> None:
     [said] = broken(parse(TEXT), [measured(**change)])
     assert said.variant == "ner-tiny" and told in said.why
+
+
+def test_a_rate_that_the_load_could_not_reach_is_neither_kept_nor_broken() -> None:
+    limited = measured(rate=480.5, least=True)
+    assert broken(parse(TEXT), [limited]) == []
+    [said] = unjudged(parse(TEXT), [limited, measured("ner-base", rate=1.0, least=True)])
+    assert said.variant == "ner-tiny" and "at least 480.5 answers/s" in said.why
+    assert "whether it keeps the 500 promised is not known" in said.why
+    assert unjudged(parse(TEXT), [measured(least=True), measured(rate=480.5)]) == []
 
 
 @pytest.mark.parametrize(

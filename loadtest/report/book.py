@@ -48,7 +48,8 @@ def _below(found: Findings, said: Verdict) -> list[str]:
     """What stands below the headline."""
     return [
         *(f"Not kept: {each}" for each in shortened([*map(str, found.complaints)])),
-        *(f"The load was in the way: {each}" for each in found.void),
+        *(f"The load was in the way: {each}" for each in found.spoilt),
+        *(f"Not proved: {each}" for each in found.unjudged),
         *said.reasons,
         *said.undecided,
         *(f"To be doubted: {each}" for each in found.doubts),
@@ -84,7 +85,8 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
         "undecided": said.undecided,
         "broken": [*map(str, found.broken)],
         "mismatches": [*map(str, found.mismatches)],
-        "void": found.void,
+        "spoilt": [*map(str, found.spoilt)],
+        "unjudged": [*map(str, found.unjudged)],
         "doubts": found.doubts,
         "rate": found.rate,
         "limit_s": found.limit_s,

@@ -159,14 +159,17 @@ CLIMB = (
 
 def _verdict(found: Findings, said: Verdict) -> str:
     wrong = shortened([*map(str, found.complaints)])
-    css = "bad" if wrong or not said.proved else "doubt" if found.doubts else ""
+    doubtful = found.doubts or found.unjudged
+    css = "bad" if wrong or not said.proved else "doubt" if doubtful else ""
     parts = [f"<p>{_words(said.headline)}</p>"]
     parts += [_list(("Not kept:", wrong), "wrong")] if wrong else []
-    parts += [_list(("The load was in the way:", found.void), "wrong")] if found.void else []
+    spoilt, unjudged = ([*map(str, each)] for each in (found.spoilt, found.unjudged))
+    parts += [_list(("The load was in the way:", spoilt), "wrong")] if spoilt else []
+    parts += [_list(("Not proved:", unjudged))] if unjudged else []
     parts += [_list(("", said.reasons))] if said.reasons else []
     parts += [_list(("", said.undecided), "quiet")]
     parts += [_list(("To be doubted:", found.doubts))] if found.doubts else []
-    if not found.broken and found.kept and said.proved:
+    if found.kept and not (found.broken or found.void):
         parts.append(f'<p class="quiet">Kept: {_words("; ".join(found.kept))}.</p>')
     return f'<div class="verdict {css}">{"".join(parts)}</div>'
 

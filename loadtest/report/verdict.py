@@ -58,19 +58,19 @@ class Verdict:
 
 def verdict(found: Findings) -> Verdict:
     fit = [row for row in found.rows if not _unfit(found, row)]
-    chosen = [] if found.void else _picks(found, fit)
+    chosen = [] if found.spoilt else _picks(found, fit)
     unfit = [f"{_code(r)} is out: {why}." for r in found.rows if (why := _unfit(found, r))]
     return Verdict(
         headline=_headline(found, fit, chosen),
         reasons=(*(_reason(found, pick) for pick in chosen), *_rates(found), *unfit),
         undecided=tuple(_undecided(found)),
-        proved=not found.void,
+        proved=not found.spoilt,
         picks=tuple(chosen),
     )
 
 
 def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> str:
-    if found.void:
+    if found.spoilt:
         return (
             "Nothing is proved: the load itself was in the way. Figures below are not the server's."
         )
