@@ -216,7 +216,8 @@ def findings(
         for name in draws[mine, False]
         if name in draws[theirs, False]
     }
-    qualities, told = _qualities(found, facts or {})
+    scored = _scored(found)
+    qualities = scored.of if scored else _evident(found, facts or {})
     rows = tuple(
         _row(found, name, draws[name, False], (facts or {}).get(name), qualities.get(name), limit_s)
         for name in found.variants
@@ -236,11 +237,12 @@ def findings(
         doubts=(
             *_doubts(found, rows),
             *_lacking(found, facts or {}),
+            *_few(scored),
             *unproved(searches),
         ),
         spoilt=tuple(_spoilt(found)),
         unjudged=tuple(unjudged(promises, measured)),
-        labelled=told,
+        labelled=scored is not None,
         climbs=found.climbs,
         searches=searches,
     )
@@ -378,23 +380,44 @@ def _server(blocks: Sequence[Block], draws: Mapping[str, Drawn]) -> Server:
     )
 
 
-def _qualities(found: Comparison, facts: Mapping[str, Fact]) -> tuple[dict[str, Quality], bool]:
-    """Of the very answers where the texts are labelled, else of the variants' evidence."""
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Quality of the very answers; `few`: of which texts there are too few for an interval."""
+
+    of: Mapping[str, Quality]
+    few: str
+
+
+def _scored(found: Comparison) -> _Scored | None:
+    """None where the texts are not labelled."""
     whole = {name: _whole(found, name, "open") for name in found.variants}
-    scored = {name: labelled.scores(found.calls, run).get("f1") for name, run in whole.items()}
-    if not all(scored.values()):
-        known = {name: facts[name].quality for name in found.variants if name in facts}
-        return {name: each for name, each in known.items() if each}, False
-    macros = {name: each.macro for name, each in scored.items() if each}
-    best = max(macros, key=lambda name: macros[name].mean)
-    drops = {
-        name: labelled.differences(found.calls, whole[name], whole[best])["f1"].macro.low
-        for name in macros
+    scores = {
+        name: each["f1"]
+        for name, run in whole.items()
+        if (each := labelled.scores(found.calls, run))
     }
-    return {
-        name: Quality(each.mean, each.low, each.high, max(0.0, -drops[name]))
-        for name, each in macros.items()
-    }, True
+    if len(scores) < len(whole):
+        return None
+    best = max(scores, key=lambda name: scores[name].macro.mean)
+    apart = {
+        name: labelled.differences(found.calls, run, whole[best])["f1"]
+        for name, run in whole.items()
+    }
+    return _Scored(
+        {name: _quality(each.macro, apart[name].macro) for name, each in scores.items()},
+        labelled.few(*scores.values(), *apart.values()),
+    )
+
+
+def _quality(score: labelled.Interval, apart: labelled.Interval) -> Quality:
+    drop = max(0.0, -apart.low) if apart.known else None
+    return Quality(score.mean, score.low, score.high, drop, score.n)
+
+
+def _evident(found: Comparison, facts: Mapping[str, Fact]) -> dict[str, Quality]:
+    """Quality as the variants' evidence has it."""
+    known = {name: facts[name].quality for name in found.variants if name in facts}
+    return {name: each for name, each in known.items() if each}
 
 
 def _whole(found: Comparison, name: str, kind: Kind) -> Run:
@@ -452,6 +475,12 @@ def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[str]:
         if name in facts and facts[name].labels
     }
     return [f"{n}: it cannot find {', '.join(each)}" for n, each in lacks.items() if each]
+
+
+def _few(scored: _Scored | None) -> list[str]:
+    if not (scored and scored.few):
+        return []
+    return [f"F1 has no interval, so no limit on it is surely kept: {scored.few}: send more calls"]
 
 
 def _spoilt(found: Comparison) -> list[Complaint]:

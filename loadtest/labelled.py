@@ -3,11 +3,15 @@ How good the very answers of a run are, where it is known what is right.
 
 The figures are those of the project's evaluation: F1 of exact spans and labels, micro in a language
 (topics: macro over their labels, and accuracy), the mean of the languages, and 95 % intervals over
-resampled texts (Efron 1979). Pure; knows nothing of files or HTTP.
+resampled texts (Efron 1979). They are resampled within their language, where a handful knows
+nothing of the texts that it lacks: of one, all resamples are alike. Then there is no interval.
+
+Pure; knows nothing of files or HTTP.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +22,7 @@ from loadtest.record import Call, Result, Run
 
 RESAMPLES = 1_000
 SEED = 1
+LEAST = 30  # texts in each language, for an interval
 
 Floats = NDArray[np.float64]
 Told = Mapping[str, Mapping[tuple[str, Result], Sequence[Result]]]
@@ -26,12 +31,16 @@ Told = Mapping[str, Mapping[tuple[str, Result], Sequence[Result]]]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """`n` texts."""
+    """`n` texts; the ends are NaN where these are too few."""
 
     n: int
     mean: float
     low: float
     high: float
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +100,30 @@ def strangers(calls: Iterable[Call], labels: Iterable[str]) -> list[str]:
 
 def told(calls: Sequence[Call], run: Run, labels: Iterable[str]) -> list[tuple[str, str]]:
     """Name and value of each score, and the labels that the variant, which has `labels`, lacks."""
-    found = [
-        (
-            name,
-            f"{each.macro.mean:.4f} ({each.macro.low:.4f} to {each.macro.high:.4f}), "
-            f"of {each.macro.n} texts",
-        )
-        for name, each in scores(calls, run).items()
-    ]
+    found = [(name, _figure(each)) for name, each in scores(calls, run).items()]
     lacks = ", ".join(strangers(calls, labels))
     return [*found, ("cannot find", f"{lacks}: it has no such label")] if lacks else found
+
+
+def _figure(found: Scores) -> str:
+    macro = found.macro
+    ends = f"{macro.low:.4f} to {macro.high:.4f}" if macro.known else f"no interval: {few(found)}"
+    return f"{macro.mean:.4f} ({ends}), of {macro.n} texts"
+
+
+def few(*found: Scores) -> str:
+    """
+    Which languages have too few texts for an interval; empty: none.
+
+    hau 40, luo 3, swa 12   -> "fewer than 30 texts in luo, swa"
+    """
+    names = {
+        name or "an unknown language"
+        for each in found
+        for name, one in each.languages.items()
+        if one.n < LEAST
+    }
+    return f"fewer than {LEAST} texts in {', '.join(sorted(names))}" if names else ""
 
 
 # --- metrics of summed counts -----------------------------------------------------------------
@@ -213,16 +236,21 @@ def _scores(values: Mapping[str, Floats], counts: Mapping[str, Floats], *, least
     sizes = {language: len(rows) for language, rows in counts.items()}
     mean = np.mean(list(values.values()), axis=0)
     return Scores(
-        macro=_interval(mean, sum(sizes.values()), least),
-        languages={name: _interval(each, sizes[name], least) for name, each in values.items()},
+        macro=_interval(mean, sum(sizes.values()), least, known=min(sizes.values()) >= LEAST),
+        languages={
+            name: _interval(each, sizes[name], least, known=sizes[name] >= LEAST)
+            for name, each in values.items()
+        },
     )
 
 
-def _interval(values: Floats, n: int, least: float) -> Interval:
+def _interval(values: Floats, n: int, least: float, *, known: bool) -> Interval:
     """
     The first value is the mean; the others are resamples, shifted to lie around it.
 
     A resample repeats texts, which moves the F1 of a rare label down.
     """
+    if not known:
+        return Interval(n, float(values[0]), math.nan, math.nan)
     low, high = np.percentile(values[1:], [2.5, 97.5]) + values[0] - values[1:].mean()
     return Interval(n, float(values[0]), float(max(low, least)), float(min(high, 1)))

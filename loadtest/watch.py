@@ -104,12 +104,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """F1 with its 95 % interval, and `drop`: how far it may be below its baseline's, at most."""
+    """
+    F1 with its 95 % interval, NaN where there is none.
+
+    drop  how far it may be below its baseline's, at most
+    n     texts; None: not said
+    """
 
     mean: float
     low: float
     high: float
     drop: float | None = None
+    n: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

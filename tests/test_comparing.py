@@ -25,6 +25,7 @@ from loadtest.figures import DROPPED
 from loadtest.findings import Findings, Search, findings
 from loadtest.promises import Promises, parse
 from loadtest.record import Call, Run, Unusable
+from loadtest.report.verdict import verdict
 from loadtest.validity import generator, late, stalled
 from loadtest.watch import Fact, Look, Quality
 from tests.queues import CALLS, Queues, request, run
@@ -305,27 +306,41 @@ def test_quality_is_of_the_evidence_or_of_the_very_answers(comparison: Compariso
     told = findings(comparison, facts=facts, resamples=50)
     assert not told.labelled and told.row("base").quality == Quality(0.7, 0.69, 0.71, 0.0)
     assert told.row("base").bytes == 9 and told.row("fast").quality is None
-    gold = frozenset({(0, 4, "LOC")})
-    calls = [Call(task="ner", texts=each.texts, languages=("hau",), gold=(gold,)) for each in CALLS]
-    answers = {"base": gold, "alike": gold, "fast": frozenset()}
-    blocks = tuple(
-        replace(
-            block,
-            run=replace(
-                block.run,
-                requests=tuple(
-                    replace(each, answer=(answers[block.variant],)) for each in block.run.requests
-                ),
-            ),
-        )
-        for block in comparison.blocks
-    )
     facts["fast"] = Fact(name="fast", task="ner", labels=("O", "B-PER", "I-PER"))
-    labelled = findings(replace(comparison, calls=calls, blocks=blocks), facts=facts, resamples=50)
+    labelled = findings(answered(comparison, ("hau", "yor")), facts=facts, resamples=50)
     assert labelled.doubts == ("fast: it cannot find LOC",) and not told.doubts
     assert labelled.labelled
     assert [row.quality and row.quality.mean for row in labelled.rows] == [1.0, 1.0, 0.0]
     assert [row.quality and row.quality.drop for row in labelled.rows] == [0.0, 0.0, 1.0]
+    assert {row.quality and row.quality.n for row in labelled.rows} == {64}
+
+
+def test_labelled_texts_that_are_too_few_prove_no_quality(comparison: Comparison) -> None:
+    told = findings(answered(comparison, ("hau", "yor", "swa")), resamples=50)
+    assert [row.quality and row.quality.mean for row in told.rows] == [1.0, 1.0, 0.0]
+    assert {row.quality and row.quality.drop for row in told.rows} == {None}
+    assert told.doubts == (
+        "F1 has no interval, so no limit on it is surely kept: fewer than 30 texts in hau, swa, "
+        "yor: send more calls",
+    )
+    said = verdict(told)
+    assert said.headline == "Nobody can say which keeps a limit on F1: too few texts are labelled."
+    assert not said.picks
+
+
+def answered(comparison: Comparison, languages: tuple[str, ...]) -> Comparison:
+    """On labelled texts in these languages: right by all but the fast one, who finds nothing."""
+    gold = frozenset({(0, 4, "LOC")})
+    calls = [
+        Call(task="ner", texts=each.texts, languages=(languages[i % len(languages)],), gold=(gold,))
+        for i, each in enumerate(CALLS)
+    ]
+    blocks = []
+    for block in comparison.blocks:
+        said = frozenset() if block.variant == "fast" else gold
+        requests = tuple(replace(each, answer=(said,)) for each in block.run.requests)
+        blocks.append(replace(block, run=replace(block.run, requests=requests)))
+    return replace(comparison, calls=calls, blocks=tuple(blocks))
 
 
 def test_a_load_that_was_in_the_way_proves_nothing(comparison: Comparison) -> None:

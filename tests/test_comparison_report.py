@@ -406,7 +406,26 @@ SILENT = replace(
 )
 
 
-@pytest.mark.parametrize("told", [FULL, found(*ROWS), found(SILENT)])
+FEW = [
+    replace(each, quality=Quality(each.quality.mean, math.nan, math.nan, None, n=3))
+    for each in ROWS
+    if each.quality
+]
+
+
+def test_an_f1_without_an_interval_has_none_anywhere() -> None:
+    told = found(*FEW, labelled=True)
+    [table] = [each for each in tables(told, PRICE) if each.name == "Quality and cost"]
+    assert table.head[1:4] == ("F1", "F1 below, at most", "texts")
+    assert table.rows[0][1:4] == (Cell("0.736"), Cell("-"), Cell("3"))
+    [task] = json.loads(book.to_json(book.book([told], {}, PRICE)))["tasks"]
+    assert task["variants"][0]["f1"] == {
+        "mean": 0.736, "low": None, "high": None, "drop": None, "n": 3
+    }  # fmt: skip
+    assert task["deploy"] == [] and "Nobody can say" in task["verdict"]
+
+
+@pytest.mark.parametrize("told", [FULL, found(*ROWS), found(SILENT), found(*FEW, labelled=True)])
 def test_the_page_is_whole_and_needs_nothing_else(told: Findings) -> None:
     text = page.html([told, replace(told, task="classification")], {"host": "<here>"}, PRICE)
     tags = _Tags()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,7 @@ import pytest
 
 from build.__main__ import main as build
 from build.evaluate import evaluate
-from loadtest.labelled import differences, scores, strangers, told
+from loadtest.labelled import LEAST, differences, few, scores, strangers, told
 from loadtest.record import Call, Request, Result, Run
 from loadtest.traffic import Traffic, calls, pool, read_answer
 from models import catalog
@@ -57,12 +59,12 @@ def run_of(
 def corpus(root: Path) -> Path:
     """Texts that are all different: the evaluation counts one that stands there twice twice."""
     for place, language in enumerate(("hau", "swa")):
-        pairs = list(itertools.permutations(NAMES, 2))[place::3]
+        pairs = list(itertools.permutations(NAMES, 2))[place:]
         tagged = [
             f"{_tagged(one)}\nya O\nje O\n{_tagged(two)}\n{'. O' if place else 'ranar O'}"
             for one, two in pairs
         ]
-        topics = list(itertools.permutations(TOPICS, 3))[place::5]
+        topics = list(itertools.permutations(TOPICS, 3))[place::3]
         articles = [
             json.dumps(
                 {"headline": " ".join(words), "text": 8 * f"{words[0]} ", "label": TOPICS[words[0]]}
@@ -194,10 +196,35 @@ def test_scores_are_told_with_their_texts_and_what_cannot_be_found() -> None:
     asked = [ner("Sani", PER), ner("Kano", frozenset({(0, 4, "EVENT")})), ner("Jos", None)]
     run = run_of("ner", [(0, (PER,)), (1, (NOBODY,)), (2, (NOBODY,))])
     assert told(asked, run, NER_LABELS) == [
-        ("f1", "0.6667 (0.0693 to 1.0000), of 2 texts"),
+        ("f1", "0.6667 (no interval: fewer than 30 texts in hau), of 2 texts"),
         ("cannot find", "EVENT: it has no such label"),
     ]
     assert told(asked[2:], run_of("ner", [(0, (NOBODY,))]), NER_LABELS) == []
+    many = [ner(f"Sani {number}", PER) for number in range(LEAST)]
+    right = run_of("ner", [(n, (PER if n % 3 else NOBODY,)) for n in range(LEAST)])
+    [(name, said)] = told(many, right, NER_LABELS)
+    assert name == "f1" and re.fullmatch(r"0\.8000 \(0\.6\d+ to 0\.9\d+\), of 30 texts", said)
+
+
+def test_a_handful_of_texts_has_no_interval() -> None:
+    """Each is all of its language: resampled, it is always itself."""
+    asked = [ner("Sani", PER), ner("Juma", PER, "swa"), ner("Kito", PER, "")]
+    run = run_of("ner", [(0, (PER,)), (1, (PER,)), (2, (NOBODY,))])
+    mine, apart = scores(asked, run)["f1"], differences(asked, run, run)["f1"]
+    for found in (mine, apart):
+        for each in (found.macro, *found.languages.values()):
+            assert not each.known and math.isnan(each.low) and math.isnan(each.high)
+    assert mine.macro.mean == pytest.approx(2 / 3) and mine.macro.n == 3
+    assert few(mine, apart) == "fewer than 30 texts in an unknown language, hau, swa"
+
+
+def test_one_language_of_a_handful_leaves_the_mean_of_all_without_an_interval() -> None:
+    asked = [*(ner(f"Sani {n}", PER) for n in range(LEAST)), ner("Juma", PER, "swa")]
+    run = run_of("ner", [(n, (PER if n % 3 else NOBODY,)) for n in range(LEAST + 1)])
+    found = scores(asked, run)["f1"]
+    assert found.languages["hau"].known and not found.languages["swa"].known
+    assert not found.macro.known and few(found) == "fewer than 30 texts in swa"
+    assert few(scores(asked[:LEAST], run)["f1"]) == ""
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:

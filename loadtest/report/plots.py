@@ -129,7 +129,10 @@ def quality(found: Findings) -> Plot | None:
         return None
     rates = [end for _, row in known for end in _finite(row.rate)]
     heights = [
-        end for _, row in known if row.quality for end in (row.quality.low, row.quality.high)
+        end
+        for _, row in known
+        if row.quality
+        for end in (row.quality.low, row.quality.mean, row.quality.high)
     ]
     frame = Frame(
         x=Scale(*around(rates, log=True, margin=0.16), LEFT, WIDTH - 16, log=True),
@@ -150,14 +153,17 @@ def quality(found: Findings) -> Plot | None:
     for i, row in known:
         assert row.quality
         css = colour(i) if row in front else "mute"
-        drawn.append(frame.up(row.rate.mean, row.quality.low, row.quality.high, f"thin {css}"))
+        low, high = row.quality.low, row.quality.high
+        if math.isfinite(high):
+            drawn.append(frame.up(row.rate.mean, low, high, f"thin {css}"))
         if math.isfinite(row.rate.high):
             drawn.append(frame.across(row.rate.low, row.rate.high, row.quality.mean, css))
         said = f"{row.variant}: F1 {row.quality.mean:.3f}, {number(row.rate.mean)} answers/s"
         drawn.append(frame.point(row.rate.mean, row.quality.mean, css, said))
         x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
         taken.append((x - 6, y - 6, x + 6, y + 6))
-        taken.append((x - 2, frame.y(row.quality.high), x + 2, frame.y(row.quality.low)))
+        if math.isfinite(high):
+            taken.append((x - 2, frame.y(high), x + 2, frame.y(low)))
     for i, row in known:
         assert row.quality
         x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)

@@ -108,6 +108,8 @@ def _worth(found: Findings, price: float) -> Table:
     if any(row.quality for row in rows):
         columns.append(("F1", lambda row: _f1(row)))
         columns.append(("F1 below, at most", lambda row: _drop(row)))
+    if any(row.quality and row.quality.n for row in rows):
+        columns.append(("texts", _texts))
     if any(row.bytes for row in rows):
         columns.append(("size, MB", lambda row: Cell(number((row.bytes or math.nan) / 1e6))))
     if any(row.server.cpu_s for row in rows):
@@ -219,7 +221,13 @@ def _times(found: Findings, mine: str, theirs: str, name: str) -> Cell:
 def _f1(row: Row) -> Cell:
     if row.quality is None:
         return NONE
-    return Cell(f"{row.quality.mean:.3f}", f"[{row.quality.low:.3f}, {row.quality.high:.3f}]")
+    low, high = row.quality.low, row.quality.high
+    ends = f"[{low:.3f}, {high:.3f}]" if math.isfinite(high) else ""
+    return Cell(f"{row.quality.mean:.3f}", ends)
+
+
+def _texts(row: Row) -> Cell:
+    return Cell(f"{row.quality.n:,}") if row.quality and row.quality.n else NONE
 
 
 def _drop(row: Row) -> Cell:

@@ -81,6 +81,8 @@ def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> st
         broke = any(found.against(row.variant) for row in found.rows)
         why = "each is out" if broke else f"no variant answers{limit or ' nearly all'}{at}"
         return f"Deploy none of them: {why}."
+    if not chosen and not any(_drop(row) is not None for row in found.rows):
+        return "Nobody can say which keeps a limit on F1: too few texts are labelled."
     if not chosen:
         return (
             "No quality limit that people set is kept: compare more variants, or take the baseline."
@@ -109,18 +111,19 @@ def _surely(chosen: Sequence[Pick]) -> tuple[str, str]:
 
 def _picks(found: Findings, fit: Sequence[Row]) -> list[Pick]:
     """For each limit on quality the fastest; the tightest limit of those that agree."""
-    if not any(row.quality and row.quality.drop is not None for row in found.rows):
-        return [_pick(found, _fastest(found, fit), None)] if fit else []
+    if not any(_drop(row) is not None for row in found.rows):
+        # Labelled texts that are too few to judge by are no licence to ignore quality.
+        return [_pick(found, _fastest(found, fit), None)] if fit and not found.labelled else []
     chosen: list[Pick] = []
     for drop in DROPS:
-        pool = [
-            row
-            for row in fit
-            if row.quality and row.quality.drop is not None and row.quality.drop <= drop
-        ]
+        pool = [row for row in fit if (own := _drop(row)) is not None and own <= drop]
         if pool and (best := _fastest(found, pool)) not in [pick.row for pick in chosen]:
             chosen.append(_pick(found, best, drop))
     return chosen
+
+
+def _drop(row: Row) -> float | None:
+    return row.quality.drop if row.quality else None
 
 
 def _pick(found: Findings, row: Row, drop: float | None) -> Pick:
@@ -167,7 +170,8 @@ def _reason(found: Findings, pick: Pick) -> str:
             if not difference.undecided
             else f", {_untold(difference, first)}"
         )
-    quality = f"F1 {row.quality.mean:.3f}, " if row.quality else ""
+    texts = f" of {row.quality.n:,} texts" if row.quality and row.quality.n else ""
+    quality = f"F1 {row.quality.mean:.3f}{texts}, " if row.quality else ""
     least = "at least " if row.least else ""
     unsure = f", not surely within {_ms(found.limit_s)}" if pick.sure is False else ""
     return (
