@@ -24,7 +24,7 @@ from loadtest.findings import Findings, Row, Search
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
 from loadtest.report.numbers import number
-from loadtest.report.plots import BOTTOM, HEIGHT, TOP, pareto, percentiles
+from loadtest.report.plots import BOTTOM, HEIGHT, TOP, climbs, pareto, percentiles
 from loadtest.report.svg import Scale, apart
 from loadtest.report.tables import Cell, Table, cost, plain, tables
 from loadtest.report.verdict import noise_told, verdict
@@ -411,6 +411,32 @@ FEW = [
     for each in ROWS
     if each.quality
 ]
+
+
+def test_refusals_above_the_peak_do_not_make_a_climb_look_quick() -> None:
+    [climb] = climbing({"base": 100.0}).values()
+    refused = tuple(
+        replace(each, status=429, error="HTTP 429", done_s=each.due_s + 0.001)
+        if each.due_s > 3
+        else each
+        for each in climb.run.requests
+    )
+    for run in (
+        replace(climb.run, requests=refused),
+        replace(climb.run, requests=[r for r in refused if not r.error], dropped=50),
+    ):
+        [plot] = climbs(found(ROWS[0], climbs={"base": replace(climb, run=run)}))
+        p99, top = _line(plot.svg, "c0"), 46.0
+        assert p99[-1] == top and min(p99[:5]) > top + 5
+        assert ">never<" in plot.svg
+    [whole] = climbs(found(ROWS[0], climbs={"base": climb}))
+    assert ">never<" not in whole.svg
+
+
+def _line(svg: str, css: str) -> list[float]:
+    """Heights of the first line in this style."""
+    [path, *_] = re.findall(rf'class="line {css}" d="([^"]*)"', svg)
+    return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
 
 
 def test_an_f1_without_an_interval_has_none_anywhere() -> None:

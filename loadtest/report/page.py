@@ -151,9 +151,9 @@ def _task(found: Findings, price: float, *, alone: bool) -> str:
 
 CLIMB = (
     "The load climbs from a fifth of each variant's own peak to above it. Above, what its client "
-    "waits; below, from the server's metrics, how many windows of text wait in its queue and how "
-    "many it puts into a batch. All at one scale; none of it is part of the figures, for writing "
-    "metrics so often disturbs."
+    "waits: never answered is what was refused or failed. Below, from the server's metrics, how "
+    "many windows of text wait in its queue and how many it puts into a batch. All at one scale; "
+    "none of it is part of the figures, for writing metrics so often disturbs."
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -451,7 +451,7 @@ def climbs(found: Findings) -> list[Plot]:
     moments = [each for climb in found.climbs.values() for each in climb.server.moments]
     times = [ms for bins in seen.values() for _, p50, p99 in bins for ms in (p50, p99)]
     scales = (
-        around(times, log=True, margin=0.05),
+        _reach(times),
         (0.0, max([1.0, *(each.waiting for each in moments)]) * 1.08),
         (0.0, max([1.0, *(each.batch for each in moments if each.batch > 0)]) * 1.08),
     )
@@ -497,7 +497,7 @@ def _climb(
                 x_ticks=[(at, f"{at:.0%}") for at in (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)]
                 if last
                 else [],
-                y_ticks=named(frame.y.ticks(4)),
+                y_ticks=_ticks(frame, lines, 4),
                 x_name="offered, of its peak" if last else "",
                 y_name=label,
             )
@@ -509,18 +509,24 @@ def _climb(
 
 
 def _bins(climb: Climb) -> list[tuple[float, float, float]]:
-    """(middle, p50, p99) in ms of the requests due in each stretch."""
-    edges = np.arange(0, climb.run.seconds + BIN_S / 2, BIN_S)
-    found = []
-    for start, end in itertools.pairwise(edges):
-        times = [
-            each.latency_s * 1000
-            for each in climb.run.requests
-            if start <= each.due_s < end and each.error is None
-        ]
-        p50, p99 = np.quantile(times, [0.5, 0.99]) if times else (math.nan, math.nan)
-        found.append((float((start + end) / 2), float(p50), float(p99)))
-    return found
+    """(middle, p50, p99) in ms of the requests due in each stretch; who failed took for ever."""
+    run, edges = climb.run, np.arange(0, climb.run.seconds + BIN_S / 2, BIN_S)
+    due = np.array([each.due_s for each in run.requests])
+    times = 1000 * figures.latencies_s([replace(run, dropped=0)])
+    found = [times[(start <= due) & (due < end)] for start, end in itertools.pairwise(edges)]
+    # Nobody wrote down when they were due; where the load is the largest, most likely.
+    found[-1] = np.append(found[-1], [math.inf] * run.dropped)
+    return [
+        (float(start + BIN_S / 2), *_quantiles(each))
+        for start, each in zip(edges, found, strict=False)
+    ]
+
+
+def _quantiles(times: figures.Floats) -> tuple[float, float]:
+    if not len(times):
+        return math.nan, math.nan
+    p50, p99 = np.quantile(times, [0.5, 0.99], method="inverted_cdf")
+    return float(p50), float(p99)
 
 
 # --- labels ----------------------------------------------------------------------------------
@@ -533,6 +539,26 @@ def _labels(found: Findings, ends: Mapping[int, tuple[float, float]], frame: Fra
         text(x, y + 4, found.rows[i].variant, f"{colour(i)} ink")
         for (i, (x, _)), y in zip(ends.items(), places, strict=True)
     )
+
+
+# --- what never ends -------------------------------------------------------------------------
+
+
+def _reach(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
+    """Bounds of milliseconds; above those that end there is room where some do not."""
+    low, high = around(values, log=True, margin=margin)
+    return low, high * (high / low) ** 0.15 if math.inf in values else high
+
+
+def _ticks(
+    frame: Frame, lines: Sequence[tuple[Sequence[tuple[float, float]], str]], most: int = 7
+) -> list[tuple[float, str]]:
+    """Of the scale upwards, whose edge is `never` where a line has an end there."""
+    ticks = named(frame.y.ticks(most))
+    if not any(y == math.inf for points, _ in lines for _, y in points):
+        return ticks
+    below = [(at, name) for at, name in ticks if frame.y(at) - frame.y.end >= LINE]
+    return [*below, (frame.y.high, number(math.inf))]
 
 
 def _finite(value: Interval) -> tuple[float, ...]:

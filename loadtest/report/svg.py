@@ -18,7 +18,7 @@ LINE = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From figures to places; logarithmic where factors matter."""
+    """From figures to places; logarithmic where factors matter. What is infinite is at the end."""
 
     low: float
     high: float
@@ -27,6 +27,8 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        if value == math.inf:
+            return self.end
         low, high, at = (self._way(each) for each in (self.low, self.high, value))
         share = (at - low) / (high - low) if high > low else 0.5
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
@@ -79,10 +81,10 @@ class Frame:
         return "".join(drawn)
 
     def line(self, points: Sequence[tuple[float, float]], css: str, title: str = "") -> str:
-        """Broken where a figure is none."""
+        """Broken where a figure is none; an infinite one lies on the edge."""
         path, pen = [], "M"
         for x, y in points:
-            if not math.isfinite(y):
+            if math.isnan(y):
                 pen = "M"
                 continue
             path.append(f"{pen}{self.x(x):.1f} {self.y(y):.1f}")
