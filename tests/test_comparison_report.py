@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -24,8 +23,17 @@ from loadtest.findings import Findings, Row, Search
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
 from loadtest.report.numbers import number
-from loadtest.report.plots import BOTTOM, HEIGHT, TOP, climbs, pareto, percentiles
-from loadtest.report.svg import Scale, apart
+from loadtest.report.plots import (
+    BOTTOM,
+    HEIGHT,
+    TOP,
+    climbs,
+    least,
+    pareto,
+    percentiles,
+    rates,
+)
+from loadtest.report.svg import Scale
 from loadtest.report.tables import Cell, Table, cost, plain, tables
 from loadtest.report.verdict import noise_told, verdict
 from loadtest.validity import Generator
@@ -324,16 +332,6 @@ def test_the_pareto_front_are_those_whom_nobody_beats() -> None:
     assert [each.variant for each in pareto([*ROWS, worse])] == [each.variant for each in ROWS]
 
 
-@given(st.lists(st.floats(0, 300), min_size=1, max_size=12))
-def test_labels_do_not_touch_and_keep_their_order(places: list[float]) -> None:
-    moved = apart(places, 15, 0, 300)
-    ordered = sorted(moved)
-    assert all(b - a >= 15 - 1e-6 for a, b in pairwise(ordered))
-    for i, one in enumerate(places):
-        for j, other in enumerate(places):
-            assert not (one < other and moved[i] > moved[j])
-
-
 @given(st.floats(1e-3, 1e6), st.floats(1.5, 1e4))
 def test_ticks_of_a_scale_of_factors_lie_within_it_and_are_few(low: float, times: float) -> None:
     ticks = Scale(low, low * times, 0, 1, log=True).ticks(6)
@@ -437,6 +435,51 @@ def _line(svg: str, css: str) -> list[float]:
     """Heights of the first line in this style."""
     [path, *_] = re.findall(rf'class="line {css}" d="([^"]*)"', svg)
     return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+
+
+def test_the_p99_by_rate_is_drawn_of_the_climb_where_nothing_was_searched() -> None:
+    told = found(*ROWS, climbs=climbing({"base": 100.0, "tiny": 900.0}))
+    plot = rates(told)
+    assert plot and "climbs" in plot.note and "search" not in plot.note
+    assert plot.svg.count("<circle") == 0 and {"base", "tiny"} <= set(_texts(plot.svg))
+    # From a fifth of its peak to above it, and slower the more there are.
+    heights = _line(plot.svg, "thin c0")
+    assert len(heights) >= 4 and heights[-1] < heights[0]
+    assert "Rate against p99" in page.html([told], {}, PRICE)
+    assert rates(found(*ROWS)) is None
+
+
+def test_what_a_search_tried_are_circles_and_their_line_is_no_zigzag() -> None:
+    steps = [(50.0, 0.3, False), (50.0, 0.05, True), (80.0, 0.2, False), (60.0, math.inf, False)]
+    both = {"base": Search(rate=50.0, steps=steps)}
+    told = found(*ROWS, limit_s=0.1, climbs=climbing({"base": 100.0, "tiny": 900.0}), searches=both)
+    plot = rates(told)
+    assert plot and "search" in plot.note and "climbs" in plot.note
+    assert plot.svg.count('class="point c0') == 4 and plot.svg.count('class="point c0 open"') == 3
+    heights = _line(plot.svg, "thin c0")
+    assert len(heights) == 3 and heights == sorted(heights, reverse=True)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(1, 100) | st.just(math.inf))))
+def test_the_least_p99_at_a_rate_or_above_only_grows(points: list[tuple[float, float]]) -> None:
+    line = least(points)
+    assert [rate for rate, _ in line] == sorted({rate for rate, _ in points})
+    assert [ms for _, ms in line] == sorted(ms for _, ms in line)
+    assert all(ms in {at for rate, at in points if rate >= of} for of, ms in line)
+
+
+def test_names_of_lines_leave_them_the_width_of_the_picture() -> None:
+    long = [replace(each, variant=f"a-variant-of-a-long-name-{i}") for i, each in enumerate(ROWS)]
+    plot = percentiles(found(*long))
+    assert plot
+    xs = [float(x) for x in re.findall(r"[ML]([\d.]+) ", plot.svg)]
+    assert max(xs) > 0.95 * 520
+    boxes = [float(y) for y in re.findall(r'<text x="24.0" y="([\d.]+)"', plot.svg)]
+    assert len(boxes) == len(set(boxes)) >= 2  # in rows, none upon another
+
+
+def _texts(svg: str) -> list[str]:
+    return re.findall(r">([^<>]+)</text>", svg)
 
 
 def test_an_f1_without_an_interval_has_none_anywhere() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,6 @@ from loadtest.report.svg import (
     LINE,
     Frame,
     Scale,
-    apart,
     around,
     colour,
     named,
@@ -32,12 +31,14 @@ from loadtest.report.tables import cost
 from loadtest.report.verdict import WORDS, noise_told
 
 WIDTH, HEIGHT = 520.0, 340.0
-LEFT, TOP, BOTTOM = 52.0, 28.0, 44.0
+LEFT, TOP, BOTTOM, RIGHT = 52.0, 28.0, 44.0, 14.0
+SWATCH = 18.0
 COMPARED = (RATE, "p50", "p99", COST)
 BETTER = {RATE: "more is better"}
 NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 POINTS = 160
 BIN_S = 0.5
+STRETCH, LEAST_STRETCHES, MOST_STRETCHES = 100, 4, 12  # of a climb; the first in requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Plot:
 
 def plots(found: Findings, price: float) -> list[Plot]:
     """In the order they matter; those for which nothing was measured are left out."""
-    made = [differences(found), quality(found), percentiles(found), rounds(found)]
-    made += [bars(found, price), searched(found)]
+    made = [differences(found), quality(found), percentiles(found), rates(found), rounds(found)]
+    made += [bars(found, price)]
     return [each for each in made if each]
 
 
@@ -245,26 +246,18 @@ def percentiles(found: Findings) -> Plot | None:
         return None
     curves = {i: _curve(row) for i, row in rows}
     most = max(points[-1][0] for points in curves.values())
-    limit = [found.limit_s * 1000] if found.limit_s else []
-    values = [*limit, *(ms for points in curves.values() for _, ms in points)]
-    right = 14 + max(width_of(row.variant) for _, row in rows)
-    frame = Frame(
-        x=Scale(0, most, LEFT, WIDTH - right),
-        y=Scale(*around(values, log=True, margin=0.05), HEIGHT - BOTTOM, TOP, log=True),
-    )
+    frame, over = _field(found, (0, most), curves)
     nines = [(nine, _percent(p)) for p in NINES if (nine := _nines(p)) <= most + 0.05]
     drawn = [
         frame.axes(
             x_ticks=nines,
-            y_ticks=named(frame.y.ticks(7)),
+            y_ticks=_ticks(frame, curves.values()),
             x_name="share of the requests",
             y_name="answered within, ms",
-        )
+        ),
+        *over,
     ]
-    drawn += [frame.line([(0, ms), (most, ms)], "limit") for ms in limit]
     drawn += [frame.line(points, colour(i), found.rows[i].variant) for i, points in curves.items()]
-    ends = {i: (WIDTH - right + 8, frame.y(points[-1][1])) for i, points in curves.items()}
-    drawn.append(_labels(found, ends, frame))
     return Plot(
         "Latency",
         picture(WIDTH, HEIGHT, "Latency percentiles", *drawn),
@@ -297,45 +290,76 @@ def _percent(share: float) -> str:
 # --- rate against p99 ------------------------------------------------------------------------
 
 
-def searched(found: Findings) -> Plot | None:
-    """What the search for the largest rate tried."""
-    known = {i: found.searches.get(row.variant) for i, row in enumerate(found.rows)}
-    steps = {i: sorted(each.steps) for i, each in known.items() if each and each.steps}
-    if not steps:
+def rates(found: Findings) -> Plot | None:
+    """What a search tried where there was one, else what the climb saw."""
+    tries = {
+        i: [(rate, 1000 * p99, kept) for rate, p99, kept in sorted(search.steps)]
+        for i, row in _each(found)
+        if (search := found.searches.get(row.variant)) and search.steps
+    }
+    lines = {i: least([(rate, ms) for rate, ms, _ in each]) for i, each in tries.items()}
+    for i, row in _each(found):
+        if i not in tries and row.variant in found.climbs:
+            lines[i] = climbed(found.climbs[row.variant])
+    if not lines:
         return None
-    rates = [rate for each in steps.values() for rate, _, _ in each]
-    times = [1000 * p99 for each in steps.values() for _, p99, _ in each if p99 < math.inf]
-    right = 14 + max(width_of(found.rows[i].variant) for i in steps)
-    limit = [found.limit_s * 1000] if found.limit_s else []
-    frame = Frame(
-        x=Scale(*around(rates, log=True), LEFT, WIDTH - right, log=True),
-        y=Scale(*around([*times, *limit], log=True), HEIGHT - BOTTOM, TOP, log=True),
-    )
+    drawn_at = [*lines.values(), *([(rate, ms) for rate, ms, _ in each] for each in tries.values())]
+    wide = around([rate for points in drawn_at for rate, _ in points], log=True)
+    frame, over = _field(found, wide, dict(sorted(lines.items())), drawn_at, log=True)
     drawn = [
         frame.axes(
             x_ticks=named(frame.x.ticks(6)),
-            y_ticks=named(frame.y.ticks(7)),
+            y_ticks=_ticks(frame, drawn_at),
             x_name="requests a second",
             y_name="p99, ms",
-        )
+        ),
+        *over,
     ]
-    drawn += [frame.line([(frame.x.low, ms), (frame.x.high, ms)], "limit") for ms in limit]
-    ends: dict[int, tuple[float, float]] = {}
-    for i, each in steps.items():
-        line = [(rate, 1000 * p99) for rate, p99, _ in each]
-        drawn.append(frame.line(line, f"thin {colour(i)}"))
-        for rate, p99, kept in each:
-            if math.isfinite(p99):
-                said = f"{found.rows[i].variant}: p99 {number(p99 * 1000)} ms at {number(rate)}/s"
-                css = colour(i) + ("" if kept else " open")
-                drawn.append(frame.point(rate, 1000 * p99, css, said))
-        ends[i] = (frame.x(line[-1][0]) + 9, frame.y(min(line[-1][1], frame.y.high)))
-    drawn.append(_labels(found, ends, frame))
+    for i, points in sorted(lines.items()):
+        name = found.rows[i].variant
+        drawn.append(frame.line(points, f"thin {colour(i)}", name))
+        for rate, ms, kept in tries.get(i, []):
+            said = f"{name}: p99 {number(ms)} ms at {number(rate)}/s"
+            drawn.append(frame.point(rate, ms, colour(i) + ("" if kept else " open"), said, 3.5))
     return Plot(
         "Rate against p99",
         picture(WIDTH, HEIGHT, "p99 against the rate", *drawn),
-        "What the search for the largest rate tried: full circles kept the limit, which is dashed.",
+        " ".join((*[SEARCHED] * bool(tries), *[CLIMBED] * (len(lines) > len(tries)))),
     )
+
+
+SEARCHED = (
+    "Circles are what the search for the largest rate tried, full where the limit, which is "
+    "dashed, was kept; their line is the least p99 at that rate or above."
+)
+CLIMBED = (
+    "Lines without circles are of the load that climbs, each corner of about 100 requests, or "
+    "of a quarter of the climb where it has fewer: rough, and none of the figures."
+)
+
+
+def least(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """
+    Of points by their rate, the least p99 at each rate or above: a hiccup raises none of it.
+
+    (10, 5) (10, 3) (20, 9) (30, 7)   -> (10, 3) (20, 7) (30, 7)
+    """
+    found: list[tuple[float, float]] = []
+    for rate, ms in sorted(points, reverse=True):
+        low = min(ms, found[-1][1]) if found else ms
+        found = [*(found[:-1] if found and found[-1][0] == rate else found), (rate, low)]
+    return found[::-1]
+
+
+def climbed(climb: Climb) -> list[tuple[float, float]]:
+    """(requests a second, p99 in ms) of a climb in a few stretches."""
+    run = climb.run
+    arrivals = figures.arrivals([run])
+    stretches = min(MOST_STRETCHES, max(LEAST_STRETCHES, arrivals // STRETCH))
+    bins = _bins(climb, run.seconds / stretches)
+    return [
+        (climb.peak * _load(at, run.seconds), p99) for at, _, p99 in bins if not math.isnan(p99)
+    ]
 
 
 # --- cost and size ---------------------------------------------------------------------------
@@ -406,32 +430,21 @@ def rounds(found: Findings) -> Plot | None:
     count = max(len(each) for each in series.values())
     if count < 2:
         return None
-    right = 14 + max(width_of(row.variant) for row in found.rows)
-    values = [each for line in series.values() for each in line]
-    frame = Frame(
-        x=Scale(1, count, LEFT, WIDTH - right),
-        y=Scale(*around(values, log=True), HEIGHT - BOTTOM, TOP, log=True),
-    )
+    lines = {i: [(float(n), ms) for n, ms in enumerate(each, 1)] for i, each in series.items()}
+    frame, over = _field(found, (1, count), lines, limited=False)
     drawn = [
         frame.axes(
             x_ticks=named(range(1, count + 1)),
-            y_ticks=named(frame.y.ticks(7)),
+            y_ticks=_ticks(frame, lines.values()),
             x_name="round",
             y_name="p99, ms",
-        )
+        ),
+        *over,
     ]
-    for i, line in series.items():
-        drawn.append(frame.line(list(enumerate(line, 1)), f"thin {colour(i)}"))
-        drawn += [
-            frame.point(n, each, colour(i), f"{found.rows[i].variant}: {number(each)} ms", 3)
-            for n, each in enumerate(line, 1)
-            if math.isfinite(each)
-        ]
-    ends = {
-        i: (WIDTH - right + 8, frame.y(line[-1] if math.isfinite(line[-1]) else frame.y.high))
-        for i, line in series.items()
-    }
-    drawn.append(_labels(found, ends, frame))
+    for i, points in lines.items():
+        name = found.rows[i].variant
+        drawn.append(frame.line(points, f"thin {colour(i)}", name))
+        drawn += [frame.point(n, ms, colour(i), f"{name}: {number(ms)} ms", 3) for n, ms in points]
     return Plot(
         "Round by round",
         picture(WIDTH, HEIGHT, "p99 of every round", *drawn),
@@ -475,7 +488,7 @@ def _climb(
     moments = [each for each in climb.server.moments if each.at_s <= seconds]
 
     def load(at_s: float) -> float:
-        return CLIMB_FROM + (CLIMB_TO - CLIMB_FROM) * min(max(at_s / seconds, 0.0), 1.0)
+        return _load(at_s, seconds)
 
     x = Scale(CLIMB_FROM, CLIMB_TO, 46, width - 18)
     strips: Mapping[str, list[tuple[list[tuple[float, float]], str]]] = {
@@ -487,7 +500,7 @@ def _climb(
         "windows a batch": [([(load(m.at_s), m.batch) for m in moments], css)],
     }
     drawn = [text(4, 15, name, f"strong {css} ink")]
-    drawn.append(text(width - 6, 15, f"peak {number(climb.peak)}/s", "quiet", "end"))
+    drawn.append(text(width - 6, 15, f"peak {number(found.row(name).rate.mean)}/s", "quiet", "end"))
     for place, ((label, lines), (low, top)) in enumerate(zip(strips.items(), scales, strict=True)):
         y = 46 + place * (high + gap)
         frame = Frame(x=x, y=Scale(low, top, y + high, y, log=place == 0))
@@ -497,7 +510,7 @@ def _climb(
                 x_ticks=[(at, f"{at:.0%}") for at in (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)]
                 if last
                 else [],
-                y_ticks=_ticks(frame, lines, 4),
+                y_ticks=_ticks(frame, [points for points, _ in lines], 4),
                 x_name="offered, of its peak" if last else "",
                 y_name=label,
             )
@@ -508,16 +521,21 @@ def _climb(
     return picture(width, height, f"{name} while its load climbs", *drawn)
 
 
-def _bins(climb: Climb) -> list[tuple[float, float, float]]:
+def _load(at_s: float, seconds: float) -> float:
+    """Of a climb, of its peak."""
+    return CLIMB_FROM + (CLIMB_TO - CLIMB_FROM) * min(max(at_s / seconds, 0.0), 1.0)
+
+
+def _bins(climb: Climb, wide_s: float = BIN_S) -> list[tuple[float, float, float]]:
     """(middle, p50, p99) in ms of the requests due in each stretch; who failed took for ever."""
-    run, edges = climb.run, np.arange(0, climb.run.seconds + BIN_S / 2, BIN_S)
+    run, edges = climb.run, np.arange(0, climb.run.seconds + wide_s / 2, wide_s)
     due = np.array([each.due_s for each in run.requests])
     times = 1000 * figures.latencies_s([replace(run, dropped=0)])
     found = [times[(start <= due) & (due < end)] for start, end in itertools.pairwise(edges)]
     # Nobody wrote down when they were due; where the load is the largest, most likely.
     found[-1] = np.append(found[-1], [math.inf] * run.dropped)
     return [
-        (float(start + BIN_S / 2), *_quantiles(each))
+        (float(start + wide_s / 2), *_quantiles(each))
         for start, each in zip(edges, found, strict=False)
     ]
 
@@ -529,16 +547,44 @@ def _quantiles(times: figures.Floats) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-# --- labels ----------------------------------------------------------------------------------
+# --- a field of latencies --------------------------------------------------------------------
 
 
-def _labels(found: Findings, ends: Mapping[int, tuple[float, float]], frame: Frame) -> str:
-    """Names beside the ends of lines, moved up or down where they would touch."""
-    places = apart([y for _, y in ends.values()], LINE, frame.y.end, frame.y.start)
-    return "".join(
-        text(x, y + 4, found.rows[i].variant, f"{colour(i)} ink")
-        for (i, (x, _)), y in zip(ends.items(), places, strict=True)
+def _field(
+    found: Findings,
+    wide: tuple[float, float],
+    lines: Mapping[int, Sequence[tuple[float, float]]],
+    more: Sequence[Sequence[tuple[float, float]]] = (),
+    *,
+    log: bool = False,
+    limited: bool = True,
+) -> tuple[Frame, list[str]]:
+    """
+    Milliseconds upwards, and what is drawn over its axes: the names of the lines above it, the
+    limit in it.
+    """
+    names, below = _names(found, list(lines))
+    limit = [1000 * found.limit_s] if found.limit_s and limited else []
+    values = [ms for points in (*lines.values(), *more) for _, ms in points]
+    frame = Frame(
+        x=Scale(*wide, LEFT, WIDTH - RIGHT, log=log),
+        y=Scale(*_reach([*values, *limit]), HEIGHT - BOTTOM, TOP + below, log=True),
     )
+    return frame, [names, *(frame.line([(x, ms) for x in wide], "limit") for ms in limit)]
+
+
+def _names(found: Findings, shown: Sequence[int]) -> tuple[str, float]:
+    """Each beside a piece of its line, in rows, and how high these are."""
+    drawn, x, y = [], 0.0, 12.0
+    for i in shown:
+        name = found.rows[i].variant
+        wide = SWATCH + 6 + width_of(name) + 18
+        if x and x + wide > WIDTH:
+            x, y = 0.0, y + LINE
+        drawn.append(f'<path class="line {colour(i)}" d="M{x:.1f} {y - 4:.1f}h{SWATCH:g}"/>')
+        drawn.append(text(x + SWATCH + 6, y, name, f"{colour(i)} ink"))
+        x += wide
+    return "".join(drawn), y + 4
 
 
 # --- what never ends -------------------------------------------------------------------------
@@ -551,11 +597,11 @@ def _reach(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]
 
 
 def _ticks(
-    frame: Frame, lines: Sequence[tuple[Sequence[tuple[float, float]], str]], most: int = 7
+    frame: Frame, lines: Iterable[Sequence[tuple[float, float]]], most: int = 7
 ) -> list[tuple[float, str]]:
     """Of the scale upwards, whose edge is `never` where a line has an end there."""
     ticks = named(frame.y.ticks(most))
-    if not any(y == math.inf for points, _ in lines for _, y in points):
+    if not any(y == math.inf for points in lines for _, y in points):
         return ticks
     below = [(at, name) for at, name in ticks if frame.y(at) - frame.y.end >= LINE]
     return [*below, (frame.y.high, number(math.inf))]

@@ -1,5 +1,5 @@
 """
-What pictures are drawn with: scales, axes, lines and labels that do not touch, as SVG in text.
+What pictures are drawn with: scales, axes, lines and labels, as SVG in text.
 
 Colours are classes, which the page gives for light and for dark. Pure; knows nothing of load tests.
 """
@@ -136,32 +136,6 @@ def width_of(said: str) -> float:
     return SIGN * len(said)
 
 
-def apart(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
-    """
-    The places moved as little as it takes to be so far apart, within bounds; in the same order.
-
-    10 11 30, 5 apart   -> 8 13 30
-    """
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    groups: list[list[float]] = []  # middle, count: those that touch share a middle
-    for i in order:
-        groups.append([places[i], 1])
-        while len(groups) > 1 and _touch(groups[-2], groups[-1], least):
-            (a, n), (b, m) = groups[-2:]
-            groups[-2:] = [[(a * n + b * m) / (n + m), n + m]]
-    found: list[float] = []
-    for middle, count in groups:
-        half = (count - 1) * least / 2
-        middle = min(max(middle, low + half), high - half)
-        found += [middle - half + least * k for k in range(int(count))]
-    for k in range(1, len(found)):  # what was pushed in from a bound
-        found[k] = max(found[k], found[k - 1] + least)
-    for k in range(len(found) - 2, -1, -1):
-        found[k] = min(found[k], found[k + 1] - least if found[k + 1] > high else found[k])
-    moved = dict(zip(order, found, strict=True))
-    return [moved[i] for i in range(len(places))]
-
-
 def short(value: float) -> str:
     """1500 -> 1,500   0.05 -> 0.05   2.0 -> 2"""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
@@ -182,11 +156,6 @@ def around(values: Sequence[float], *, log: bool, margin: float = 0.08) -> tuple
         return low * math.exp(-wide), high * math.exp(wide)
     wide = max(high - low, abs(high) * 0.02, 1e-9) * margin
     return low - wide, high + wide
-
-
-def _touch(one: Sequence[float], other: Sequence[float], least: float) -> bool:
-    (a, n), (b, m) = one, other
-    return b - a < least * (n + m) / 2
 
 
 def _title(said: str) -> str:
