@@ -150,7 +150,7 @@ class Findings:
     broken: tuple[Complaint, ...] = ()
     kept: tuple[str, ...] = ()
     mismatches: tuple[Complaint, ...] = ()
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Complaint | str, ...] = ()
     spoilt: tuple[Complaint, ...] = ()
     unjudged: tuple[Complaint, ...] = ()
     labelled: bool = False
@@ -258,10 +258,10 @@ def slowest(requests: int) -> str:
     return f"the {count:,} slowest" if count > 1 else "the slowest"
 
 
-def unproved(searches: Mapping[str, Search]) -> list[str]:
-    """Why it is not known what a variant keeps within the limit, a sentence each."""
+def unproved(searches: Mapping[str, Search]) -> list[Complaint]:
+    """Why it is not known what a variant keeps within the limit."""
     return [
-        f"{name}: its largest rate is not known: {each}"
+        Complaint(name, f"its largest rate is not known: {each}")
         for name, search in searches.items()
         for each in search.invalid
     ]
@@ -439,16 +439,14 @@ def _mismatches(found: Comparison) -> list[Complaint]:
     return list(dict.fromkeys(said))
 
 
-def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
-    said = [
-        f"{row.variant}: at its peak the load took more than {CORES:g} of a core: it may do more"
-        for row in rows
-        if row.least
-    ]
+def _doubts(found: Comparison, rows: Sequence[Row]) -> list[Complaint | str]:
+    full = f"at its peak the load took more than {CORES:g} of a core: it may do more"
+    said: list[Complaint | str] = [Complaint(row.variant, full) for row in rows if row.least]
     for row in rows:
         if row.failed > BELIEVED_FAILURES:
             worst = next(iter(row.failures), "")
-            said.append(f"{row.variant}: {row.failed:.1%} of its requests failed, mostly {worst}")
+            why = f"{row.failed:.1%} of its requests failed, mostly {worst}"
+            said.append(Complaint(row.variant, why))
     if repeated := sum(bool(block.before) for block in found.blocks):
         turns = f"{repeated} of {len(found.blocks)} turns"
         said.append(f"{turns} were taken again: their requests went out late")
@@ -468,13 +466,13 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[str]:
+def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[Complaint]:
     lacks = {
         name: labelled.strangers(found.calls, facts[name].labels)
         for name in found.variants
         if name in facts and facts[name].labels
     }
-    return [f"{n}: it cannot find {', '.join(each)}" for n, each in lacks.items() if each]
+    return [Complaint(n, f"it cannot find {', '.join(each)}") for n, each in lacks.items() if each]
 
 
 def _few(scored: _Scored | None) -> list[str]:

@@ -19,7 +19,7 @@ from loadtest.bootstrap import Difference, Interval
 from loadtest.compare import Climb
 from loadtest.complaint import Complaint
 from loadtest.figures import encoded
-from loadtest.findings import Findings, Row, Search
+from loadtest.findings import Findings, Row, Search, unproved
 from loadtest.findings import Server as Seen
 from loadtest.report import book, page
 from loadtest.report.numbers import number
@@ -35,7 +35,7 @@ from loadtest.report.plots import (
 )
 from loadtest.report.svg import Scale
 from loadtest.report.tables import Cell, Table, cost, plain, tables
-from loadtest.report.verdict import noise_told, verdict
+from loadtest.report.verdict import gathered, noise_told, verdict
 from loadtest.validity import Generator
 from loadtest.watch import Followed, Moment, Quality
 from tests.queues import Queues
@@ -167,6 +167,8 @@ def test_of_those_that_cannot_be_told_apart_the_cheaper_then_the_better_is_deplo
     assert verdict(found(ROWS[0], ROWS[2], dear)).picks[-1].row is ROWS[2]
     said = verdict(found(ROWS[0], ROWS[2], near)).undecided
     assert "Undecidable in peak rate: `small<x>` and `near`." in said
+    alike = [row(name, 100, 0.01, 0.7) for name in "abc"]
+    assert "Undecidable in peak rate: all pairs." in verdict(found(*alike)).undecided
 
 
 def test_two_that_filled_the_generator_cannot_be_told_apart() -> None:
@@ -205,6 +207,49 @@ def test_a_load_that_was_in_the_way_is_said_first() -> None:
     assert not said.picks and not any(each.startswith("`") for each in said.reasons)
 
 
+LATE = (
+    "requests went out late: the p99 of lateness is {} ms, above {} ms (use more callers, a "
+    "quieter machine or a lower rate)"
+)
+
+
+def test_what_is_said_of_many_is_said_once_with_who_they_are() -> None:
+    late = {"base": LATE.format(22.5, 19.1), "int8": LATE.format(24.3, 11.7)}
+    searches = {name: Search(rate=9.0, invalid=[why]) for name, why in late.items()}
+    told = found(
+        *ROWS,
+        limit_s=0.02,
+        spoilt=tuple(Complaint(name, why) for name, why in late.items()),
+        doubts=tuple(unproved(searches)),
+        searches=searches,
+    )
+    said = verdict(told)
+    [spoilt], [doubt] = said.spoilt, said.doubts
+    assert spoilt == f"`base`, `int8`: {LATE.format('22.5 to 24.3', '11.7 to 19.1')}"
+    assert doubt == (
+        "`base`, `int8`: its largest rate is not known: requests went out late: the p99 of "
+        "lateness is 22.5 to 24.3 ms, above 11.7 to 19.1 ms"
+    )
+    # On figures that are not the server's nobody is out.
+    assert not any("is out" in each for each in said.reasons)
+    assert page.html([told], {}, PRICE).count("a quieter machine") == 1
+
+
+def test_what_is_held_against_a_variant_is_gathered_by_variant_and_its_names_are_code() -> None:
+    asked = "somebody else asked ner-int8 {} texts meanwhile (closed:16)"
+    held = [Complaint("a", asked.format(n)) for n in (34, 4, 25)]
+    other = Complaint("b", asked.format(9))
+    fourth = Complaint("a", "somebody else asked ner-int4 5 texts meanwhile (closed:16)")
+    assert gathered([*held, other, fourth], together=False) == [
+        f"`a`: {asked.format('4 to 34')}, 3 times",
+        f"`b`: {asked.format(9)}",
+        f"`a`: {fourth.why}",
+    ]
+    assert gathered(["2 rounds are few"]) == ["2 rounds are few"]
+    text = page.html([found(*ROWS, mismatches=(other,))], {}, PRICE)
+    assert "<li><code>b</code>: somebody else" in text
+
+
 def test_nothing_is_kept_where_nothing_is_proved() -> None:
     assert "Kept: by each" in page.html([found(*ROWS)], {}, PRICE)
     for why in ("spoilt", "unjudged"):
@@ -215,7 +260,7 @@ def test_nothing_is_kept_where_nothing_is_proved() -> None:
 
 def test_a_promise_that_nobody_could_judge_leaves_the_verdict_as_it_is() -> None:
     told = found(*ROWS, unjudged=(Complaint("tiny", "whether it does is not known"),))
-    assert verdict(told) == verdict(found(*ROWS))
+    assert replace(verdict(told), unjudged=()) == verdict(found(*ROWS))
     assert "Not proved" in page.html([told], {}, PRICE) and told.void and not told.complaints
 
 
@@ -386,8 +431,8 @@ FULL = found(
     *ROWS,
     limit_s=0.1,
     broken=(Complaint("tiny", "its F1 of 0.6650 is 0.0350 below the 0.7 promised"),),
-    mismatches=tuple(Complaint("base", f"<mismatch> {i}") for i in range(20)),
-    doubts=("tiny: it may do more",),
+    mismatches=tuple(Complaint("base", f"<mismatch> {'x' * i}") for i in range(20)),
+    doubts=(Complaint("tiny", "it may do more"),),
     climbs=climbing({"base": 100.0, "tiny": 900.0}),
     searches={"base": Search(rate=50.0, steps=[(50.0, 0.05, True), (90.0, math.inf, False)])},
 )

@@ -25,7 +25,7 @@ def markdown(reports: Sequence[Findings], settings: Mapping[str, object], price:
         if len(reports) > 1:
             parts.append(f"## {TASKS.get(found.task, found.task)}")
         parts.append(f"**{said.headline}**")
-        parts.append("\n".join(f"- {each}" for each in _below(found, said)))
+        parts.append("\n".join(f"- {each}" for each in _below(said)))
         parts += [tables.markdown(each).strip() for each in tables.tables(found, price)]
     parts.append("## How it was measured")
     parts.append("\n".join(f"- {name}: {value}" for name, value in settings.items()))
@@ -37,22 +37,22 @@ def terminal(reports: Sequence[Findings], price: float) -> str:
     lines: list[str] = []
     for found in reports:
         said = verdict(found)
-        lines += [said.headline, *_below(found, said), ""]
+        lines += [said.headline, *_below(said), ""]
     for found in reports:
         for table in tables.tables(found, price):
             lines += [table.name, tables.plain(table), ""]
     return "\n".join(lines).replace("`", "")
 
 
-def _below(found: Findings, said: Verdict) -> list[str]:
+def _below(said: Verdict) -> list[str]:
     """What stands below the headline."""
     return [
-        *(f"Not kept: {each}" for each in shortened([*map(str, found.complaints)])),
-        *(f"The load was in the way: {each}" for each in found.spoilt),
-        *(f"Not proved: {each}" for each in found.unjudged),
+        *(f"Not kept: {each}" for each in shortened(said.wrong)),
+        *(f"The load was in the way: {each}" for each in said.spoilt),
+        *(f"Not proved: {each}" for each in said.unjudged),
         *said.reasons,
         *said.undecided,
-        *(f"To be doubted: {each}" for each in found.doubts),
+        *(f"To be doubted: {each}" for each in said.doubts),
     ]
 
 
@@ -87,7 +87,7 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
         "mismatches": [*map(str, found.mismatches)],
         "spoilt": [*map(str, found.spoilt)],
         "unjudged": [*map(str, found.unjudged)],
-        "doubts": found.doubts,
+        "doubts": [*map(str, found.doubts)],
         "rate": found.rate,
         "limit_s": found.limit_s,
         "quality_of": "answers" if found.labelled else "evidence",

@@ -158,24 +158,24 @@ CLIMB = (
 
 
 def _verdict(found: Findings, said: Verdict) -> str:
-    wrong = shortened([*map(str, found.complaints)])
-    doubtful = found.doubts or found.unjudged
-    css = "bad" if wrong or not said.proved else "doubt" if doubtful else ""
+    doubtful = said.doubts or said.unjudged
+    css = "bad" if said.wrong or not said.proved else "doubt" if doubtful else ""
+    lists = (
+        ("Not kept:", shortened(said.wrong), "wrong"),
+        ("The load was in the way:", said.spoilt, "wrong"),
+        ("Not proved:", said.unjudged, ""),
+        ("", said.reasons, ""),
+        ("", said.undecided, "quiet"),
+        ("To be doubted:", said.doubts, ""),
+    )
     parts = [f"<p>{_words(said.headline)}</p>"]
-    parts += [_list(("Not kept:", wrong), "wrong")] if wrong else []
-    spoilt, unjudged = ([*map(str, each)] for each in (found.spoilt, found.unjudged))
-    parts += [_list(("The load was in the way:", spoilt), "wrong")] if spoilt else []
-    parts += [_list(("Not proved:", unjudged))] if unjudged else []
-    parts += [_list(("", said.reasons))] if said.reasons else []
-    parts += [_list(("", said.undecided), "quiet")]
-    parts += [_list(("To be doubted:", found.doubts))] if found.doubts else []
+    parts += [_list(name, lines, style) for name, lines, style in lists if lines]
     if found.kept and not (found.broken or found.void):
         parts.append(f'<p class="quiet">Kept: {_words("; ".join(found.kept))}.</p>')
     return f'<div class="verdict {css}">{"".join(parts)}</div>'
 
 
-def _list(told: tuple[str, Sequence[str]], css: str = "") -> str:
-    name, lines = told
+def _list(name: str, lines: Sequence[str], css: str) -> str:
     style = f' class="{css}"' if css else ""
     head = f"<p{style}>{_e(name)}</p>" if name else ""
     return f"{head}<ul{style}>{''.join(f'<li>{_words(line)}</li>' for line in lines)}</ul>"
@@ -206,7 +206,8 @@ def _note(said: str) -> str:
 
 
 def _words(said: str) -> str:
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", _e(said))
+    kept_together = _e(said).replace(" %", "\u00a0%")
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", kept_together)
 
 
 def _e(value: object) -> str:
