@@ -360,7 +360,22 @@ def test_what_a_search_found_stands_in_the_verdict_and_in_every_report() -> None
     assert said.replace("`", "") in book.terminal([told], PRICE)
     column = [row[2].text for row in tables(told, PRICE)[0].rows]
     assert column == ["50.0", "≥ 180", "none", "not known"]
-    assert "in the limit, /s" in page.html([told], {}, PRICE)
+    assert "largest rate, /s" in page.html([told], {}, PRICE)
+
+
+def test_memory_is_told_of_the_server_and_of_no_variant() -> None:
+    rows = [replace(each, server=replace(each.server, memory=n * 2**20)) for n, each in
+            enumerate(ROWS, 700)]  # fmt: skip
+    [seen] = [each for each in tables(found(*rows), PRICE) if each.name == "What the server saw"]
+    assert not any("memory" in name for name in seen.head)
+    assert seen.note.endswith("with all the variants it holds, took 703 MiB of memory at most.")
+
+
+def test_pictures_keep_a_width_at_which_they_can_be_read() -> None:
+    text = page.html([FULL], {}, PRICE)
+    assert text.count("<svg") == text.count('<div class="wide"><svg') > 5
+    for wide in ("svg{display:block;width:100%;height:auto;min-width:29rem}", "min-width:20rem"):
+        assert wide in text
 
 
 def test_what_was_not_measured_has_no_column() -> None:

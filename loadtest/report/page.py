@@ -91,7 +91,7 @@ margin:1.4rem 0}}
 figure{{margin:0;background:var(--card);border:1px solid var(--line);border-radius:.5rem;
 padding:1rem 1rem .8rem}}
 figcaption{{color:var(--quiet);font-size:.84rem;line-height:1.45;margin-top:.4rem}}
-svg{{display:block;width:100%;height:auto}}
+svg{{display:block;width:100%;height:auto;min-width:29rem}}.climbs svg{{min-width:20rem}}
 svg text{{fill:var(--ink);font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
 font-variant-numeric:tabular-nums}}
 svg text.ink{{stroke-width:3px;paint-order:stroke;stroke-linejoin:round}}
@@ -184,7 +184,8 @@ def _list(name: str, lines: Sequence[str], css: str) -> str:
 def _figure(plot: Plot) -> str:
     heading = f"<h3>{_e(plot.name)}</h3>" if plot.note else ""
     caption = f"<figcaption>{_e(plot.note)}</figcaption>" if plot.note else ""
-    return f"<figure>{heading}{plot.svg}{caption}</figure>"
+    # Where a screen is narrow a picture is scrolled, for its text would be too small to read.
+    return f'<figure>{heading}<div class="wide">{plot.svg}</div>{caption}</figure>'
 
 
 def _table(table: Table) -> str:

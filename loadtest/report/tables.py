@@ -75,20 +75,18 @@ def markdown(table: Table) -> str:
 
 
 def _latency(found: Findings) -> Table:
-    limit = found.limit_s
+    within = f"{1000 * found.limit_s:g} ms" if found.limit_s else ""
     columns: list[tuple[str, Callable[[Row], Cell]]] = [
         ("peak answers/s", lambda row: _sure(row.rate, least=row.least)),
         *((f"{share} ms", _percentile(share)) for share in SHARES),
         ("p99.9 ms", lambda row: Cell(number(row.p999_s * 1000))),
         ("failed", lambda row: Cell(f"{row.failed:.2%}" if row.failed else "0")),
     ]
-    if limit is not None:
-        columns.insert(
-            -1, (f"/s in {limit * 1000:g} ms", lambda row: Cell(number(row.goodput or 0.0)))
-        )
+    if within:
+        columns.insert(-1, (f"answers/s within {within}", _goodput))
     if found.searches:
         columns.insert(
-            1, ("in the limit, /s", lambda row: Cell(searched(found.searches.get(row.variant))))
+            1, ("largest rate, /s", lambda row: Cell(searched(found.searches.get(row.variant))))
         )
     requests = min(row.requests for row in found.rows)
     return Table(
@@ -98,7 +96,7 @@ def _latency(found: Findings) -> Table:
         f"Latencies at {number(found.rate)} requests/s, the same arrivals for all, from when a "
         f"request was due; {requests:,} requests or more each, so that the p99 rests on "
         f"{slowest(requests)}. A request that failed took for ever. Brackets: 95 %."
-        + (" In the limit: the largest rate with such a p99, by search." if found.searches else ""),
+        + (f" Largest rate: with a p99 within {within}, by search." if found.searches else ""),
     )
 
 
@@ -117,7 +115,10 @@ def _worth(found: Findings, price: float) -> Table:
             ("CPU ms an answer", lambda r: _sure(r.server.cpu_s, 1000) if r.server.cpu_s else NONE)
         )
         columns.append(
-            ("a million answers", lambda r: _sure(c, sign="$") if (c := cost(r, price)) else NONE)
+            (
+                "cost of a million answers",
+                lambda row: _sure(c, sign="$") if (c := cost(row, price)) else NONE,
+            )
         )
     if any(row.server.energy_j for row in rows):
         columns.append(("J an answer", lambda row: Cell(number(row.server.energy_j or math.nan))))
@@ -163,18 +164,22 @@ def _server(found: Findings) -> Table:
     told = [row.server for row in found.rows]
     if any(each.queue_s is not None for each in told):
         columns += [
-            ("waits, ms", lambda row: _maybe(row.server.queue_s, 1000)),
+            ("wait in the queue, ms", lambda row: _maybe(row.server.queue_s, 1000)),
             ("windows a batch", lambda row: _maybe(row.server.batch)),
             ("padding, %", lambda row: _maybe(row.server.padding, 100)),
         ]
-    if any(each.memory is not None for each in told):
-        columns.append(("memory, MiB", lambda row: _maybe(row.server.memory, 2**-20)))
+    memory = max((each.memory for each in told if each.memory is not None), default=None)
+    note = "At the same rate as the latencies; windows are what a long text is cut into."
+    if memory is not None:
+        note += (
+            f" The whole server, with all the variants it holds, took {number(memory * 2**-20)} "
+            "MiB of memory at most."
+        )
     return Table(
         "What the server saw",
         ("variant", *(name for name, _ in columns)),
         tuple((Cell(row.variant), *(make(row) for _, make in columns)) for row in found.rows),
-        "At the same rate as the latencies. Memory is of the whole server with all the variants it "
-        "holds: the most that was seen in that variant's turns.",
+        note,
     )
 
 
@@ -188,9 +193,10 @@ def _load(found: Findings) -> Table:
 
     return Table(
         "The load itself",
-        ("variant", "offered/s", "sent/s", "dropped", "p99 late, ms", "of its core"),
+        ("variant", "offered/s", "sent/s", "dropped", "p99 late, ms", "share of a core"),
         tuple(tuple(cells(row)) for row in found.rows),
-        "At the same rate as the latencies. Late: from when a request was due until it went out.",
+        "At the same rate as the latencies. Late: from when a request was due until it went out. "
+        "What sends has one core; above 0.7 of it, it would wait for itself.",
     )
 
 
@@ -199,6 +205,10 @@ NONE = Cell("-")
 
 def _percentile(share: str) -> Callable[[Row], Cell]:
     return lambda row: _sure(row.percentiles[share], 1000)
+
+
+def _goodput(row: Row) -> Cell:
+    return Cell(number(row.goodput or 0.0))
 
 
 def _sure(value: Interval, times: float = 1.0, *, least: bool = False, sign: str = "") -> Cell:
