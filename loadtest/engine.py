@@ -32,6 +32,7 @@ from geventhttpclient.client import HTTPClient, HTTPClientPool
 from locust import FastHttpUser, constant, task
 from locust.env import Environment
 from locust.exception import StopUser
+from locust.runners import LocalRunner
 
 from loadtest import traffic
 from loadtest.arrivals import Closed, Poisson, due, opening, parse, plan, share
@@ -320,14 +321,7 @@ def run(
             headers={**(headers or {}), **headers_of(key)},
         )
     )
-    prepare(load)
-    # It warns of users who start all at once; ours wait for their turn.
-    logging.getLogger("locust.runners").setLevel(logging.ERROR)
-    environment = Environment(user_classes=[Caller], host=host)
-    runner = environment.create_local_runner()
-    runner.start(load.work.users, spawn_rate=load.work.users)
-    if runner.spawning_greenlet:
-        runner.spawning_greenlet.join()
+    runner = _runner(load)
     load.start()
     other = gevent.spawn(_beside, load, beside) if beside else None
     try:
@@ -339,6 +333,19 @@ def run(
         if other:
             other.kill()
     return load.run()
+
+
+def _runner(load: Load) -> LocalRunner:
+    """Locust's, with all the load's users there, who wait until it starts."""
+    prepare(load)
+    # It warns of users who start all at once; ours wait for their turn.
+    logging.getLogger("locust.runners").setLevel(logging.ERROR)
+    environment = Environment(user_classes=[Caller], host=load.work.host)
+    runner = environment.create_local_runner()
+    runner.start(load.work.users, spawn_rate=load.work.users)
+    if runner.spawning_greenlet:
+        runner.spawning_greenlet.join()
+    return runner
 
 
 def _beside(load: Load, work: Callable[[Callable[[], float]], None]) -> Exception | None:

@@ -191,31 +191,7 @@ def findings(
     searches = searches or {}
     promises = promises or Promises()
     draws = {turn: _drawn(found, *turn, resamples) for turn in _turns(found)}
-    first = found.variants[0]
-    noise = {
-        name: bootstrap.noise(draws[first, False][name], draws[first, True][name])
-        for name in draws[first, False]
-        if name in draws[first, True]
-    }
-    own = {
-        (variant, name): bootstrap.in_proportion(
-            noise.get(name, math.inf), draws[first, False][name], figure
-        )
-        for variant in found.variants
-        for name, figure in draws[variant, False].items()
-        if name in draws[first, False]
-    }
-    differences = {
-        (mine, theirs, name): Difference(
-            bootstrap.ratio(draws[mine, False][name], draws[theirs, False][name]),
-            max(own.get((each, name), math.inf) for each in (mine, theirs)),
-        )
-        for mine in found.variants
-        for theirs in found.variants
-        if mine != theirs
-        for name in draws[mine, False]
-        if name in draws[theirs, False]
-    }
+    noise = _noise(draws, found.variants[0])
     scored = _scored(found)
     qualities = scored.of if scored else _evident(found, facts or {})
     rows = tuple(
@@ -230,7 +206,7 @@ def findings(
         limit_s=limit_s,
         rows=rows,
         noise=noise,
-        differences=differences,
+        differences=_differences(draws, found.variants, noise),
         broken=tuple(broken(promises, measured)),
         kept=tuple(kept(promises, found.variants)),
         mismatches=(*_mismatches(found), *swapped),
@@ -272,6 +248,39 @@ def unproved(searches: Mapping[str, Search]) -> list[Complaint]:
 
 def _turns(found: Comparison) -> list[tuple[str, bool]]:
     return [*((name, False) for name in found.variants), (found.variants[0], True)]
+
+
+Draws = Mapping[tuple[str, bool], Mapping[str, Drawn]]
+"""(variant, whether its second turns) -> statistic -> as it is drawn."""
+
+
+def _noise(draws: Draws, first: str) -> dict[str, float]:
+    once, again = draws[first, False], draws[first, True]
+    return {name: bootstrap.noise(once[name], again[name]) for name in once if name in again}
+
+
+def _differences(
+    draws: Draws, variants: Sequence[str], noise: Mapping[str, float]
+) -> dict[tuple[str, str, str], Difference]:
+    """Each variant's from each other; of two the one that is noisier counts."""
+    first = draws[variants[0], False]
+    own = {
+        (variant, name): bootstrap.in_proportion(noise.get(name, math.inf), first[name], figure)
+        for variant in variants
+        for name, figure in draws[variant, False].items()
+        if name in first
+    }
+    return {
+        (mine, theirs, name): Difference(
+            bootstrap.ratio(figure, draws[theirs, False][name]),
+            max(own.get((each, name), math.inf) for each in (mine, theirs)),
+        )
+        for mine in variants
+        for theirs in variants
+        if mine != theirs
+        for name, figure in draws[mine, False].items()
+        if name in draws[theirs, False]
+    }
 
 
 def _drawn(found: Comparison, variant: str, again: bool, resamples: int) -> dict[str, Drawn]:

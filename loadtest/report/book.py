@@ -93,17 +93,7 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
         "quality_of": "answers" if found.labelled else "evidence",
         "noise": {name: _known(each) for name, each in found.noise.items()},
         "variants": [_row(row, price) for row in found.rows],
-        "differences": [
-            {
-                "variant": mine,
-                "of": theirs,
-                "statistic": name,
-                "ratio": each.ratio,
-                "noise": _known(each.noise),
-                "decided": not each.undecided,
-            }
-            for (mine, theirs, name), each in found.differences.items()
-        ],
+        "differences": _pairs(found),
         "searches": {
             name: [{"rate": rate, "p99_s": p99, "kept": kept} for rate, p99, kept in each.steps]
             for name, each in found.searches.items()
@@ -117,6 +107,20 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
             for name, climb in found.climbs.items()
         },
     }
+
+
+def _pairs(found: Findings) -> list[dict[str, Any]]:
+    return [
+        {
+            "variant": mine,
+            "of": theirs,
+            "statistic": name,
+            "ratio": each.ratio,
+            "noise": _known(each.noise),
+            "decided": not each.undecided,
+        }
+        for (mine, theirs, name), each in found.differences.items()
+    ]
 
 
 def _row(row: Row, price: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtest import figures
-from loadtest.bootstrap import Interval
+from loadtest.bootstrap import Difference, Interval
 from loadtest.compare import CLIMB_FROM, CLIMB_TO, Climb
 from loadtest.findings import COST, RATE, Findings, Row
 from loadtest.report.numbers import number
@@ -29,6 +29,7 @@ from loadtest.report.svg import (
 )
 from loadtest.report.tables import cost
 from loadtest.report.verdict import WORDS, noise_told
+from loadtest.watch import Quality
 
 WIDTH, HEIGHT = 520.0, 340.0
 LEFT, TOP, BOTTOM, RIGHT = 52.0, 28.0, 44.0, 14.0
@@ -38,6 +39,10 @@ BETTER = {RATE: "more is better"}
 NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 POINTS = 160
 BIN_S = 0.5
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
 STRETCH, LEAST_STRETCHES, MOST_STRETCHES = 100, 4, 12  # of a climb; the first in requests
 
 
@@ -85,34 +90,22 @@ def differences(found: Findings) -> Plot | None:
         + text(x(at), bottom + 16, name, "quiet", "middle")
         for at, name in named(x.ticks(6), lambda value: f"×{short(value)}")
     ]
-    y = top
+    bands, y = [f'<path class="axis" d="M{x(1):.1f} {top:.1f}V{bottom:.1f}"/>'], top
     for name in names:
-        noise = found.noise[name]
-        drawn.append(text(left, y + 12, f"{WORDS[name]}", "strong"))
-        told = f"noise {noise_told(noise)} · {BETTER.get(name, 'less is better')}"
+        drawn.append(text(left, y + 12, WORDS[name], "strong"))
+        told = f"noise {noise_told(found.noise[name])} · {BETTER.get(name, 'less is better')}"
         drawn.append(text(WIDTH - 4, y + 12, told, "quiet", "end"))
         y += head
         for place, row in enumerate(others, 1):
             at = y + step / 2 + 2
             each = found.differences[row.variant, first.variant, name]
-            if each.noise < math.inf:
-                start, end = x(1 / each.noise), x(each.noise)
-                drawn.insert(0, rectangle(start, at - 9, max(2.0, end - start), step, "noise"))
-            css = "mute" if each.undecided else colour(place)
+            bands.append(_band(x, each.noise, at, step))
             said = f"{row.variant}: × {number(each.ratio.mean)} of {first.variant}"
-            drawn.append(
-                text(left - 8, at + 4, row.variant, "quiet" if css == "mute" else "", "end")
-            )
-            if math.isfinite(each.ratio.high):
-                drawn.append(frame.across(each.ratio.low, each.ratio.high, at, css))
-            if each.exists:
-                drawn.append(frame.point(each.ratio.mean, at, css, said))
-            sign = "≈" if each.undecided else "×"
-            told = f"{sign} {number(each.ratio.mean)}" if each.exists else "failed"
-            drawn.append(text(WIDTH - 4, at + 4, told, "quiet" if each.undecided else "", "end"))
+            drawn.append(text(left - 8, at + 4, row.variant, "quiet" * bool(each.undecided), "end"))
+            drawn.append(_difference(frame, each, at, colour(place), said))
             y += step
         y += gap
-    drawn.insert(0, f'<path class="axis" d="M{x(1):.1f} {top:.1f}V{bottom:.1f}"/>')
+    drawn = [*bands, *drawn]
     return Plot(
         f"How many times {first.variant}",
         picture(WIDTH, height, f"Differences from {first.variant}", *drawn),
@@ -121,20 +114,35 @@ def differences(found: Findings) -> Plot | None:
     )
 
 
+def _band(x: Scale, noise: float, at: float, high: float) -> str:
+    if noise == math.inf:
+        return ""
+    start, end = x(1 / noise), x(noise)
+    return rectangle(start, at - 9, max(2.0, end - start), high, "noise")
+
+
+def _difference(frame: Frame, each: Difference, at: float, css: str, said: str) -> str:
+    """A point with its interval, and to the right its figure."""
+    css, style = ("mute", "quiet") if each.undecided else (css, "")
+    drawn = []
+    if math.isfinite(each.ratio.high):
+        drawn.append(frame.across(each.ratio.low, each.ratio.high, at, css))
+    if each.exists:
+        drawn.append(frame.point(each.ratio.mean, at, css, said))
+    sign = "≈" if each.undecided else "×"
+    told = f"{sign} {number(each.ratio.mean)}" if each.exists else "failed"
+    return "".join([*drawn, text(WIDTH - 4, at + 4, told, style, "end")])
+
+
 # --- quality against rate --------------------------------------------------------------------
 
 
 def quality(found: Findings) -> Plot | None:
-    known = [(i, row) for i, row in enumerate(found.rows) if row.quality]
+    known = [(i, row, row.quality) for i, row in enumerate(found.rows) if row.quality]
     if not known:
         return None
-    rates = [end for _, row in known for end in _finite(row.rate)]
-    heights = [
-        end
-        for _, row in known
-        if row.quality
-        for end in (row.quality.low, row.quality.mean, row.quality.high)
-    ]
+    rates = [end for _, row, _ in known for end in _finite(row.rate)]
+    heights = [end for _, _, f1 in known for end in (f1.low, f1.mean, f1.high)]
     frame = Frame(
         x=Scale(*around(rates, log=True, margin=0.16), LEFT, WIDTH - 16, log=True),
         y=Scale(*around(heights, log=False, margin=0.16), HEIGHT - BOTTOM, TOP),
@@ -147,36 +155,42 @@ def quality(found: Findings) -> Plot | None:
             y_name="F1",
         )
     ]
-    front = pareto([row for _, row in known])
+    front = pareto([row for _, row, _ in known])
     stairs = [(row.rate.mean, row.quality.mean) for row in front if row.quality]
     drawn.append(frame.line(_stairs(stairs), "front"))
-    taken: list[tuple[float, float, float, float]] = []
-    for i, row in known:
-        assert row.quality
-        css = colour(i) if row in front else "mute"
-        low, high = row.quality.low, row.quality.high
-        if math.isfinite(high):
-            drawn.append(frame.up(row.rate.mean, low, high, f"thin {css}"))
-        if math.isfinite(row.rate.high):
-            drawn.append(frame.across(row.rate.low, row.rate.high, row.quality.mean, css))
-        said = f"{row.variant}: F1 {row.quality.mean:.3f}, {number(row.rate.mean)} answers/s"
-        drawn.append(frame.point(row.rate.mean, row.quality.mean, css, said))
-        x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
-        taken.append((x - 6, y - 6, x + 6, y + 6))
-        if math.isfinite(high):
-            taken.append((x - 2, frame.y(high), x + 2, frame.y(low)))
-    for i, row in known:
-        assert row.quality
-        x, y = frame.x(row.rate.mean), frame.y(row.quality.mean)
-        at = _free(x, y, row.variant, taken, frame)
-        css = colour(i) + " ink" if row in front else "quiet"
-        drawn.append(text(at[0], at[1], row.variant, css))
+    taken: list[Box] = []
+    for i, row, f1 in known:
+        drawn.append(_mark(frame, row, f1, colour(i) if row in front else "mute"))
+        taken += _boxes(frame, row, f1)
+    for i, row, f1 in known:
+        at = _free(frame.x(row.rate.mean), frame.y(f1.mean), row.variant, taken, frame)
+        drawn.append(text(*at, row.variant, f"{colour(i)} ink" if row in front else "quiet"))
     return Plot(
         "Quality against rate",
         picture(WIDTH, HEIGHT, "F1 against the peak rate", *drawn),
         "Up and to the right is better. The line is the Pareto front: of those on it none is both "
         "slower and worse than another; grey ones are. Bars are 95 % intervals.",
     )
+
+
+def _mark(frame: Frame, row: Row, f1: Quality, css: str) -> str:
+    """A point with both its intervals."""
+    drawn = []
+    if math.isfinite(f1.high):
+        drawn.append(frame.up(row.rate.mean, f1.low, f1.high, f"thin {css}"))
+    if math.isfinite(row.rate.high):
+        drawn.append(frame.across(row.rate.low, row.rate.high, f1.mean, css))
+    said = f"{row.variant}: F1 {f1.mean:.3f}, {number(row.rate.mean)} answers/s"
+    return "".join([*drawn, frame.point(row.rate.mean, f1.mean, css, said)])
+
+
+def _boxes(frame: Frame, row: Row, f1: Quality) -> list[Box]:
+    """Where a point lies and its F1's interval, so that no name is put there."""
+    x, y = frame.x(row.rate.mean), frame.y(f1.mean)
+    point = (x - 6, y - 6, x + 6, y + 6)
+    if not math.isfinite(f1.high):
+        return [point]
+    return [point, (x - 2, frame.y(f1.high), x + 2, frame.y(f1.low))]
 
 
 def pareto(rows: Sequence[Row]) -> list[Row]:
@@ -204,9 +218,7 @@ def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _free(
-    x: float, y: float, said: str, taken: list[tuple[float, float, float, float]], frame: Frame
-) -> tuple[float, float]:
+def _free(x: float, y: float, said: str, taken: list[Box], frame: Frame) -> tuple[float, float]:
     """A place beside a point that no label or point has yet."""
     wide = width_of(said)
     tries = [
@@ -230,9 +242,7 @@ def _free(
     return tries[0]
 
 
-def _overlap(
-    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
-) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
@@ -365,30 +375,12 @@ def climbed(climb: Climb) -> list[tuple[float, float]]:
 # --- cost and size ---------------------------------------------------------------------------
 
 
+Bars = list[tuple[int, Interval, str]]
+"""A variant's number, its figure, and that in words."""
+
+
 def bars(found: Findings, price: float) -> Plot | None:
-    groups = [
-        (
-            f"a million answers, at ${price:g} an hour of one CPU",
-            [(i, c, f"${number(c.mean)}") for i, r in _each(found) if (c := cost(r, price))],
-        ),
-        (
-            "joules an answer, of the whole processor",
-            [
-                (i, Interval(j, j, j), f"{number(j)} J")
-                for i, r in _each(found)
-                if (j := r.server.energy_j)
-            ],
-        ),
-        (
-            "size",
-            [
-                (i, Interval(b / 1e6, b / 1e6, b / 1e6), f"{number(b / 1e6)} MB")
-                for i, r in _each(found)
-                if (b := r.bytes)
-            ],
-        ),
-    ]
-    groups = [(name, each) for name, each in groups if each]
+    groups = [(name, each) for name, each in _groups(found, price).items() if each]
     if not groups:
         return None
     left, right = 12 + max(width_of(row.variant) for row in found.rows), 70.0
@@ -401,10 +393,7 @@ def bars(found: Findings, price: float) -> Plot | None:
         ends = [v.high if math.isfinite(v.high) else v.mean for _, v, _ in values]
         x = Scale(0, max(ends), left, WIDTH - right)
         for i, value, said in values:
-            drawn.append(rectangle(left, y + 3, x(value.mean) - left, 12, f"fill {colour(i)}"))
-            if value.low < value.high < math.inf:
-                reach = f"M{x(value.low):.1f} {y + 9:.1f}H{x(value.high):.1f}"
-                drawn.append(f'<path class="whisker" d="{reach}"/>')
+            drawn.append(_bar(x, value, y, colour(i)))
             drawn.append(text(left - 8, y + 13, found.rows[i].variant, "", "end"))
             drawn.append(text(WIDTH - 4, y + 13, said, "", "end"))
             y += step
@@ -415,6 +404,33 @@ def bars(found: Findings, price: float) -> Plot | None:
         "Cost is of the CPU-seconds that the server's processes took at the same rate for all; "
         "whiskers are 95 % intervals.",
     )
+
+
+def _groups(found: Findings, price: float) -> dict[str, Bars]:
+    def sure(value: float) -> Interval:
+        return Interval(value, value, value)
+
+    rows = _each(found)
+    costs = [(i, value) for i, row in rows if (value := cost(row, price))]
+    joules = [(i, row.server.energy_j) for i, row in rows if row.server.energy_j]
+    sizes = [(i, row.bytes / 1e6) for i, row in rows if row.bytes]
+    return {
+        f"a million answers, at ${price:g} an hour of one CPU": [
+            (i, each, f"${number(each.mean)}") for i, each in costs
+        ],
+        "joules an answer, of the whole processor": [
+            (i, sure(each), f"{number(each)} J") for i, each in joules
+        ],
+        "size": [(i, sure(each), f"{number(each)} MB") for i, each in sizes],
+    }
+
+
+def _bar(x: Scale, value: Interval, y: float, css: str) -> str:
+    drawn = rectangle(x.start, y + 3, x(value.mean) - x.start, 12, f"fill {css}")
+    if not value.low < value.high < math.inf:
+        return drawn
+    reach = f"M{x(value.low):.1f} {y + 9:.1f}H{x(value.high):.1f}"
+    return f'{drawn}<path class="whisker" d="{reach}"/>'
 
 
 def _each(found: Findings) -> list[tuple[int, Row]]:
