@@ -149,7 +149,7 @@ def test_a_recipe_is_scored_with_other_seeds_and_checked_again(
     words = ["evaluate", "ner-int8", "--data", str(corpus), "--check"]
     words += ["--catalog", str(tmp_path / "catalog")]
     assert main(words) == 0
-    assert "ner-int8: 6 of 6 scores inside" in capsys.readouterr().out
+    assert "ner-int8: 9 of 9 scores inside" in capsys.readouterr().out
     worse = Interval(n=1, mean=-1, low=-1, high=-1)
     table = evidence.quality["f1"] | {Input.RAW: Scores(macro=worse, languages={})}
     wrong = msgspec.structs.replace(evidence, quality={"f1": table})

@@ -221,7 +221,7 @@ def test_a_variant_is_scored_in_languages_it_is_not_for(root: Path, tmp_path: Pa
     found = evidence(root, "ner-int8")
     for table in (found.quality["f1"], found.difference["f1"], found.disagreement):
         assert table[Input.RAW].languages.keys() == {"hau", "swa"}
-    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 6)
+    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 9)
 
 
 def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Path) -> None:
@@ -235,9 +235,9 @@ def test_checking_finds_the_figures_that_moved(root: Path, tmp_path: Path) -> No
     corpus = write_corpus(tmp_path / "corpus")
     evaluate.evaluate(root, ["ner-base", "ner-int8"], corpus)
     base, int8 = (catalog.open_variant(root / name) for name in ("ner-base", "ner-int8"))
-    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 4)
+    assert evaluate.check(int8.variant, int8.answer, corpus, "test") == ([], 6)
     outside, count = evaluate.check(base.variant, int8.answer, corpus, "test")
-    assert count == len(outside) == 4
+    assert count == len(outside) == 6
     assert "was 1.000 [1.000, 1.000]" in outside[0]
 
 
