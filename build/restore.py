@@ -73,11 +73,17 @@ def restore(step: Restore, source: Path, target: Path) -> None:
 
 
 def fetch(checkpoint: Checkpoint, catalog: Path) -> bool:
-    """Fill the checkpoint's folder from the published variant of its lineage, if there is one."""
+    """
+    Fill the checkpoint's folder from the published variant of its lineage, if there is one.
+
+    One that is only read in narrower windows serves too: it is as it was trained then.
+    """
     for file in sorted(catalog.glob(f"*/{MANIFEST}")):
         variant = read(file.parent)
-        lineage, windows = as_trained(variant.lineage)
-        if lineage != checkpoint.lineage:
+        trained, windows = as_trained(variant.lineage)
+        if checkpoint.lineage == variant.lineage:
+            windows = None
+        elif checkpoint.lineage != trained:
             continue
         with filled(checkpoint.folder) as draft:
             if draft:

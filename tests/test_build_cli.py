@@ -21,6 +21,7 @@ from build.steps import (
     Export,
     Finetune,
     Healing,
+    NarrowWindows,
     Pretrain,
     Quantize,
     TrainTokenizer,
@@ -103,7 +104,7 @@ def test_a_stopped_recipe_continues_and_ends_in_a_catalog_that_answers(
     assert variant.lineage == tuple(str(step) for step in RECIPES["ner-int8"])
     assert variant.licence.name == "CC BY-NC 4.0"
     assert variant.evidence is not None and variant.evidence.split == "toy split"
-    assert variant.evidence.quality["f1"].keys() == {Input.RAW, Input.TOKENISED}
+    assert variant.evidence.quality["f1"].keys() == {Input.RAW, Input.TOKENISED, Input.JOINED}
     assert variant.evidence.difference["f1"][Input.RAW].languages.keys() == {"hau", "swa"}
     answer = loaded.variants["ner-base"].answer(["Sani Bello ya isa Kano ranar Litinin."])[0]
     assert answer.tokens > 0
@@ -184,7 +185,7 @@ def test_a_recipe_starts_from_an_encoder_of_ones_own(
 
 def test_a_given_encoder_is_trained_gently() -> None:
     steps = prepared(RECIPES["ner-int8"], base=True, quick=False)
-    assert [type(step) for step in steps] == [Finetune, Calibrate, Export, Quantize]
+    assert [type(step) for step in steps] == [Finetune, Calibrate, Export, Quantize, NarrowWindows]
     assert steps[0].peak == 5e-5  # type: ignore[attr-defined]
 
 
