@@ -22,10 +22,12 @@ from build.steps import Step
 from build.studies import confidence, storage
 from build.studies import run as studies
 from build.studies.plan import BASE, STUDIES, Shown, toy
+from build.studies.write import Found, table
 from models import catalog
 from models.spec import Input
 from tests.tiny_corpus import write_corpus
 
+ROOT = Path(__file__).parent.parent
 BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
 OPENVINO = importlib.util.find_spec("openvino") is not None
 NEEDS = {
@@ -69,6 +71,19 @@ def test_rows_have_names_of_their_own_and_can_be_made() -> None:
 def test_rows_stand_where_they_are_drawn(study: studies.Study) -> None:
     for row in study.rows:
         assert row.at.keys() == study.rows[0].at.keys() >= {study.along, study.apart}
+
+
+def test_columns_have_names_of_their_own(tmp_path: Path) -> None:
+    """Else whoever reads a table by its names loses one of two."""
+    ours = catalog.read(ROOT / "models" / "zoo" / "ner-int8")
+    for study in (each for each in STUDIES.values() if each.shown is Shown.F1):
+        table([Found(variant=ours, at=study.rows[0].at, smaller=2)], tmp_path / "table.csv")
+        first = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))[1]
+        (line, *_) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+        assert [*line.values()] == first and line["zeros"] == f"{ours.sparsity:.4f}"
+    for file in (ROOT / "docs" / "studies").glob("*.csv"):
+        head = next(csv.reader(file.read_text().splitlines()))
+        assert len(set(head)) == len(head), file.name
 
 
 @pytest.mark.parametrize(

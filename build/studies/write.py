@@ -123,7 +123,7 @@ def table(found: Sequence[Found], file: Path) -> None:
         of = ("n", "mean", "low", "high")
         head = ["variant", *found[0].at, "language", *(f"f1_{each}" for each in of)]
         head += [f"minus_baseline_{each}" for each in of[1:]]
-        writer.writerow([*head, "bytes", "parameters", "sparsity", "split", "commit"])
+        writer.writerow([*head, "bytes", "parameters", "zeros", "split", "commit"])
         for row in found:
             evidence = row.variant.evidence
             assert evidence
