@@ -90,10 +90,13 @@ def articles(data: Path, language: str, split: str, *, headlines: bool = False) 
             row = json.loads(line)
             parts = (row["headline"], "" if headlines else row["text"])
             text = "\n".join(part for part in parts if part)
+            if not isinstance(row["label"], str):
+                raise TypeError(f"label is {row['label']!r}")
             found.append(Article(text, row["label"], language))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(
-                f"{file}, line {number}: wants an object with headline, text and label ({error})"
+                f"{file}, line {number}: wants an object with headline, text and label, all "
+                f"of them strings ({error})"
             ) from error
     return found
 
@@ -218,10 +221,20 @@ def _find(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
 
 def _lines(file: Path) -> list[str]:
     # Split on "\n" alone: articles hold other line separators.
-    packed = file.read_bytes()
-    content = lzma.decompress(packed) if file.suffix == ".xz" else packed
-    lines = content.decode("utf-8").split("\n")
+    content = _unpacked(file) if file.suffix == ".xz" else file.read_bytes()
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{file}, line {number}: wants UTF-8 ({error.reason})") from error
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def _unpacked(file: Path) -> bytes:
+    try:
+        return lzma.decompress(file.read_bytes())
+    except (lzma.LZMAError, EOFError) as error:
+        raise DataError(f"{file}: wants one whole xz file ({error})") from error
 
 
 def _stem(file: Path) -> str:

@@ -95,7 +95,13 @@ def test_a_wrong_tagged_line_is_named(tmp_path: Path, line: str) -> None:
         data.sentences(tmp_path, "hau", "train", raw=True)
 
 
-@pytest.mark.parametrize("line", ['{"headline": "a"}', "[]", "not json", '"text"'])
+LABEL = '{"headline": "a", "text": "b", "label": %s}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"headline": "a"}', "[]", "not json", '"text"', LABEL % 3, LABEL % "null", LABEL % '["c"]'],
+)
 def test_a_wrong_article_is_named(tmp_path: Path, line: str) -> None:
     folder = tmp_path / "news" / "hau"
     folder.mkdir(parents=True)
@@ -103,6 +109,38 @@ def test_a_wrong_article_is_named(tmp_path: Path, line: str) -> None:
     (folder / "dev.jsonl").write_text(f"{good}\n{line}\n")
     with pytest.raises(DataError, match=r"dev\.jsonl, line 2: wants an object with headline"):
         data.articles(tmp_path, "hau", "dev")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_no_utf8_is_named(tmp_path: Path, packed: bool) -> None:
+    corpus = write_corpus(tmp_path)
+    content = b"Kano\nAbuja\n\xff\xfe Zaria\n"
+    for file in (corpus / "text" / "hau.txt", corpus / "ner" / "hau" / "train.txt"):
+        file.unlink()
+        target = file.with_name(f"{file.name}.xz") if packed else file
+        target.write_bytes(lzma.compress(content) if packed else content)
+    for read in (
+        lambda: data.plain_sentences(corpus),
+        lambda: data.sentences(corpus, "hau", "train", raw=True),
+    ):
+        with pytest.raises(DataError, match=r"hau.*\.txt(\.xz)?, line 3: wants UTF-8"):
+            read()
+
+
+WHOLE = lzma.compress(b"ya O\n" * 999)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"ya O\n", WHOLE[:-20], b"\0" + WHOLE],
+    ids=["empty", "plain", "cut off", "spoilt"],
+)
+def test_a_packed_file_that_cannot_be_unpacked_is_named(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "ner" / "hau"
+    folder.mkdir(parents=True)
+    (folder / "train.txt.xz").write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.txt\.xz: wants one whole xz file"):
+        data.sentences(tmp_path, "hau", "train", raw=True)
 
 
 def test_missing_files_are_named_with_where_they_belong(tmp_path: Path) -> None:
