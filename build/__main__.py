@@ -18,22 +18,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from build import provenance
+from build import needs, provenance
 from build.checkpoint import Checkpoint
 from build.data import DataError
 from build.errors import BuildError
-from build.prepare import FROM_NOTHING, prepared
+from build.prepare import prepared
 from build.recipes import BASELINES, RECIPES
 from build.run import Kitchen, cook
 from build.steps import (
-    Calibrate,
     Distill,
     Export,
     Finetune,
     Healing,
     Quantize,
     Step,
-    TrimVocabulary,
 )
 from models.errors import KadogoError
 from models.spec import Evidence, Input, Task, Variant
@@ -164,11 +162,12 @@ def _default_catalog(args: argparse.Namespace) -> Path:
 
 def _make(name: str, order: _Order) -> None:
     steps = prepared(RECIPES[name], base=order.base is not None, quick=order.quick)
-    task = check_data(steps, order.kitchen.corpus)
+    wanted = needs.of(steps)
+    needs.check([wanted], order.kitchen.corpus)
     keep_to_one_corpus(order.kitchen)
     _quiet_libraries()
     start = _start(order)
-    parent = None if BASELINES[task] == name else BASELINES[task]
+    parent = None if BASELINES[wanted.task] == name else BASELINES[wanted.task]
     if parent and not (order.catalog / parent).is_dir():
         print(f"{name} is compared with {parent}, which comes first")
         _cook(parent, start, None, order)
@@ -195,39 +194,6 @@ def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> No
     _publish(checkpoint, order.catalog, trained_here(name, purpose, base=base, parent=parent))
     found = evaluate(order.catalog, [name], order.kitchen.corpus, called=order.split_name)
     _show(found)
-
-
-def check_data(steps: Iterable[Step], corpus: Path) -> Task:
-    """
-    Read what training and scoring will read, before hours are spent; give back the task.
-
-    Raises DataError where a file is missing or wrong, or a split has labels training never saw.
-    """
-    from build import data
-
-    steps = tuple(steps)
-    finetune = next(step for step in steps if isinstance(step, Finetune))
-    if not corpus.is_dir():
-        raise DataError(f"there is no folder {corpus}; docs/data.md says what --data wants")
-    if any(isinstance(step, FROM_NOTHING) for step in steps):
-        data.plain_text(corpus)
-
-    def labels(language: str, split: str) -> set[str]:
-        if finetune.task is Task.NER:
-            sentences = data.sentences(corpus, language, split, raw=True)
-            return {span.label for sentence in sentences for span in sentence.spans}
-        return {article.label for article in data.articles(corpus, language, split)}
-
-    trained = set().union(*(labels(language, "train") for language in finetune.languages))
-    for language in finetune.languages:
-        if any(isinstance(step, Calibrate | TrimVocabulary) for step in steps):
-            labels(language, "dev")
-        if strange := sorted(labels(language, "test") - trained):
-            raise DataError(
-                f"the {language} test split has {', '.join(strange)}, which no training text has: "
-                f"{', '.join(sorted(trained))}"
-            )
-    return finetune.task
 
 
 def keep_to_one_corpus(kitchen: Kitchen) -> None:

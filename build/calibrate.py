@@ -59,8 +59,9 @@ def calibrate(step: Calibrate, source: Path, target: Path, corpus: Path) -> None
 
 
 def dev_texts(purpose: Purpose, corpus: Path, count: int, *, seed: int) -> list[Sentence | Article]:
-    """At most `count` texts of the dev split, the same number of each language."""
+    """`count` texts of the dev split, as many of each language, one at least, or all there are."""
     chance = random.Random(seed)
+    share = max(1, count // len(purpose.languages))
     found: list[Sentence | Article] = []
     for language in purpose.languages:
         texts: Sequence[Sentence | Article]
@@ -68,7 +69,7 @@ def dev_texts(purpose: Purpose, corpus: Path, count: int, *, seed: int) -> list[
             texts = data.sentences(corpus, language, "dev", raw=True)
         else:
             texts = data.articles(corpus, language, "dev")
-        found += chance.sample(texts, min(len(texts), count // len(purpose.languages)))
+        found += chance.sample(texts, min(len(texts), share))
     if not found:
         raise DataError(f"no dev texts for {'+'.join(purpose.languages)}")
     return found

@@ -14,7 +14,7 @@ import msgspec
 from tqdm import tqdm
 
 from build import data, provenance, scoring
-from build.data import Article, Sentence
+from build.data import Article, DataError, Sentence
 from build.errors import BuildError
 from build.golden import golden_texts
 from build.publish import read, write
@@ -128,6 +128,8 @@ def gold(
                 articles = data.articles(corpus, language, split, headlines=alone)
                 kinds = {article.label for article in articles}
                 texts[language] = articles
+            if not texts[language]:
+                raise DataError(f"no {split} texts for {language} in {corpus}")
             _check_labels(variant, language, kinds)
         found[form] = texts
     return found

@@ -267,6 +267,24 @@ def test_labels_training_never_saw_are_named_before_hours_are_spent(
     assert "the swa test split has LCO, which no training text has: DATE, LOC, PER" in said(capsys)
 
 
+@pytest.mark.parametrize(("split", "line"), [("dev", "hau+swa"), ("test", "hau")])
+def test_splits_without_texts_are_named_before_hours_are_spent(
+    split: str,
+    line: str,
+    tmp_path: Path,
+    corpus: Path,
+    tiny_recipes: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(RECIPES, "ner-base", (*TINY, TAGGING, Calibrate(), Export()))
+    for language in ("hau", "swa"):
+        (corpus / "ner" / language / f"{split}.txt").write_text("")
+    assert main(command(tmp_path, "ner-base", "--data", str(corpus))) == 2
+    assert f"no {split} texts for {line} in" in said(capsys)
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -72,6 +72,7 @@ def test_dev_texts_are_shared_out_and_must_be_there(tmp_path: Path) -> None:
     texts = dev_texts(purpose, corpus, 8, seed=1)
     assert [text.language for text in texts] == ["hau"] * 4 + ["swa"] * 4
     assert texts == dev_texts(purpose, corpus, 8, seed=1)
+    assert [text.language for text in dev_texts(purpose, corpus, 1, seed=1)] == ["hau", "swa"]
     (corpus / "ner" / "swa" / "dev.txt").unlink()
     with pytest.raises(DataError):
         dev_texts(purpose, corpus, 8, seed=1)

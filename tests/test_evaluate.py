@@ -312,6 +312,13 @@ def test_missing_texts_are_named(root: Path, tmp_path: Path) -> None:
         evaluate.evaluate(root, ["ner-base"], tmp_path / "nowhere")
 
 
+def test_a_split_without_texts_is_named(root: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    (corpus / "ner" / "hau" / "test.txt").write_text("\n")
+    with pytest.raises(DataError, match="no test texts for hau in"):
+        evaluate.evaluate(root, ["ner-base"], corpus)
+
+
 def test_measuring_compares_with_the_baseline_of_the_same_run(root: Path) -> None:
     found = measure.measure(root, ["ner-base", "ner-int8"], rounds=3)
     base = found["ner-base"].ratio_to_baseline

@@ -1,0 +1,131 @@
+"""
+What recipes read of a folder of corpora, and whether it is there: said before any work.
+
+Knows nothing of how a step is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from build import data
+from build.data import Article, DataError, Sentence
+from build.errors import BuildError
+from build.steps import (
+    Calibrate,
+    CountEmbeddings,
+    Distill,
+    Finetune,
+    Pretrain,
+    QuantizeStatic,
+    Step,
+    TrainTokenizer,
+    TrimVocabulary,
+)
+from models.spec import Task
+
+DEV = (Calibrate, QuantizeStatic, TrimVocabulary)
+PLAIN = (TrainTokenizer, CountEmbeddings, Pretrain, Distill, TrimVocabulary)
+
+Languages = tuple[str, ...]
+
+
+class Needs(NamedTuple):
+    """
+    What a recipe reads.
+
+    trained  languages of the train split
+    dev      of the dev split, for each step that looks at it
+    scored   of the test split
+    plain    whether it reads plain text too
+    """
+
+    task: Task
+    trained: Languages
+    dev: tuple[Languages, ...]
+    scored: Languages
+    plain: bool
+
+
+class _Split(NamedTuple):
+    """Of one language: how many texts it has, and which labels."""
+
+    texts: int
+    labels: frozenset[str]
+
+
+def of(steps: Iterable[Step], scored: Languages = ()) -> Needs:
+    """
+    What the steps read, and scoring what they make in the languages `scored`; none: in its own.
+
+    Raises BuildError where no step trains for a task.
+    """
+    task, trained, languages, plain = None, Languages(), Languages(), False
+    dev = []
+    for step in steps:
+        plain |= isinstance(step, PLAIN)
+        if isinstance(step, Finetune):
+            task, trained, languages = step.task, step.languages, step.languages
+        elif isinstance(step, TrimVocabulary) and step.languages:
+            languages = tuple(each for each in languages if each in step.languages)
+        # An encoder is not read dev texts: it is for no task yet.
+        if isinstance(step, DEV) and task:
+            dev.append(languages)
+    if task is None:
+        raise BuildError("no step trains for a task: a recipe has a Finetune")
+    return Needs(task, trained, tuple(dev), scored or languages, plain)
+
+
+def check(needs: Iterable[Needs], corpus: Path) -> None:
+    """
+    Read what training and scoring will read, before hours are spent.
+
+    Raises DataError where a file is missing, wrong or empty, or a test split has labels that
+    training never saw.
+    """
+    if not corpus.is_dir():
+        raise DataError(f"there is no folder {corpus}; docs/data.md says what --data wants")
+    needs = tuple(dict.fromkeys(needs))
+    if any(each.plain for each in needs):
+        for file in data.plain_text(corpus).values():
+            data.read_plain(file)
+
+    @cache
+    def split(task: Task, language: str, name: str) -> _Split:
+        return _read(corpus, task, language, name)
+
+    for task, trained, dev, scored, _ in needs:
+        taught = [split(task, language, "train") for language in trained]
+        if not any(each.texts for each in taught):
+            raise DataError(f"no training texts for {'+'.join(trained)} in {corpus}")
+        for languages in dev:
+            if not any(split(task, language, "dev").texts for language in languages):
+                raise DataError(f"no dev texts for {'+'.join(languages)} in {corpus}")
+        known = frozenset[str]().union(*(each.labels for each in taught))
+        for language in scored:
+            found = split(task, language, "test")
+            if not found.texts:
+                raise DataError(f"no test texts for {language} in {corpus}")
+            if strange := sorted(found.labels - known):
+                raise DataError(
+                    f"the {language} test split has {', '.join(strange)}, which no training text "
+                    f"has: {', '.join(sorted(known))}"
+                )
+
+
+def _read(corpus: Path, task: Task, language: str, name: str) -> _Split:
+    texts: Sequence[Sentence | Article]
+    if task is Task.NER:
+        texts = data.sentences(corpus, language, name, raw=True)
+    else:
+        texts = data.articles(corpus, language, name)
+    return _Split(len(texts), frozenset(label for each in texts for label in _labels(each)))
+
+
+def _labels(text: Sentence | Article) -> list[str]:
+    if isinstance(text, Sentence):
+        return [span.label for span in text.spans]
+    return [text.label]
