@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from build import needs, provenance
+from build import chain, needs, provenance
 from build.checkpoint import Checkpoint
 from build.data import DataError
 from build.errors import BuildError
@@ -162,12 +162,12 @@ def _default_catalog(args: argparse.Namespace) -> Path:
 
 def _make(name: str, order: _Order) -> None:
     steps = prepared(RECIPES[name], base=order.base is not None, quick=order.quick)
-    wanted = needs.of(steps)
-    needs.check([wanted], order.kitchen.corpus)
+    check([(steps, ())], order.kitchen.corpus)
     keep_to_one_corpus(order.kitchen)
     _quiet_libraries()
     start = _start(order)
-    parent = None if BASELINES[wanted.task] == name else BASELINES[wanted.task]
+    baseline = BASELINES[needs.of(steps).task]
+    parent = None if baseline == name else baseline
     if parent and not (order.catalog / parent).is_dir():
         print(f"{name} is compared with {parent}, which comes first")
         _cook(parent, start, None, order)
@@ -194,6 +194,17 @@ def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> No
     _publish(checkpoint, order.catalog, trained_here(name, purpose, base=base, parent=parent))
     found = evaluate(order.catalog, [name], order.kitchen.corpus, called=order.split_name)
     _show(found)
+
+
+def check(recipes: Iterable[tuple[Sequence[Step], tuple[str, ...]]], corpus: Path) -> None:
+    """
+    All that can be said before any work of recipes, each with the languages it is scored in; none:
+    its own. Raises BuildError, DataError.
+    """
+    recipes = list(recipes)
+    for steps, _ in recipes:
+        chain.check(steps)
+    needs.check([needs.of(steps, scored) for steps, scored in recipes], corpus)
 
 
 def keep_to_one_corpus(kitchen: Kitchen) -> None:
@@ -417,10 +428,11 @@ def _seeds(words: Sequence[str]) -> int:
     kitchen = Kitchen(args.data, _device(args.device), args.cache, args.catalog)
     for name in args.names:
         _known(name, RECIPES, "recipe")
+    check([(RECIPES[name], ()) for name in args.names], args.data)
+    published = {name: _published_seed(args.catalog, name) for name in args.names}
     keep_to_one_corpus(kitchen)
     _quiet_libraries()
-    for name in args.names:
-        found = _published_seed(args.catalog, name)
+    for name, found in published.items():
         for seed in args.seeds:
             if seed not in found:
                 found[seed] = _with_seed(name, seed, args.catalog, kitchen)
@@ -559,15 +571,23 @@ def _study(words: Sequence[str]) -> int:
         _known(name, STUDIES, "study")
     if args.quick and args.out is None:
         raise BuildError("give --out FOLDER: a quick study is not for the docs")
+    studies = {name: toy(STUDIES[name]) if args.quick else STUDIES[name] for name in args.names}
     kitchen = Kitchen(args.data, _device(args.device), args.cache, args.catalog)
+    check(
+        [
+            (prepared(row.steps, base=False, quick=args.quick), row.languages)
+            for study in studies.values()
+            for row in study.made
+        ],
+        args.data,
+    )
     keep_to_one_corpus(kitchen)
     _quiet_libraries()
     from build.studies.run import run
     from build.studies.write import write
 
     rows = args.cache / ("quick-studies" if args.quick else "studies")
-    for name in args.names:
-        study = toy(STUDIES[name]) if args.quick else STUDIES[name]
+    for name, study in studies.items():
         found = run(study, kitchen, rows, quick=args.quick, called=args.split_name)
         for file in write(name, study, found, rows, args.data, args.out or DOCS / "studies"):
             print(file)

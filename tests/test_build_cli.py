@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_a_recipe_is_scored_with_other_seeds_and_checked_again(
     write(tmp_path / "catalog" / "ner-int8", msgspec.structs.replace(variant, evidence=wrong))
     assert main(words) == 1
     assert "outside its interval: f1 (raw) macro" in capsys.readouterr().err
+
+
+def test_seeds_of_data_that_is_not_there_leave_the_manifest_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "models" / "zoo" / "ner-int8", tmp_path / "catalog" / "ner-int8")
+    manifest = tmp_path / "catalog" / "ner-int8" / "variant.json"
+    before = manifest.stat().st_mtime_ns
+    assert main(command(tmp_path, "seeds", "ner-int8", "--data", "/no/such")) == 2
+    assert "there is no folder /no/such" in said(capsys)
+    assert manifest.stat().st_mtime_ns == before and not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from build.frontier import float_bytes
 from build.prepare import prepared
 from build.publish import read, write
 from build.recipes import NER_LANGUAGES, NEWS_LANGUAGES
-from build.steps import Step
+from build.steps import Pack, Restore, Step
 from build.studies import confidence, storage
 from build.studies import run as studies
 from build.studies.plan import BASE, STUDIES, Shown, toy
@@ -207,6 +208,24 @@ def test_another_vocabulary_makes_other_decisions(room: Path) -> None:
     write(root / "other", msgspec.structs.replace(here, name="other", files=files))
     with pytest.raises(BuildError, match="other cuts texts into other pieces than ner-base"):
         confidence.measure(root, ["other"], room / "corpus")
+
+
+def test_rows_and_their_texts_are_looked_at_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["study", "transfer", "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    assert main([*words, "--data", "/no/such"]) == 2
+    assert "there is no folder /no/such" in capsys.readouterr().err
+    corpus = write_corpus(tmp_path / "corpus", sentences=2)
+    assert main([*words, "--data", str(corpus)]) == 2
+    assert "no train.txt or train.txt.xz in" in capsys.readouterr().err
+    last = replace(ROWS[0], steps=(*ROWS[0].steps, Restore(), Pack()))
+    study = replace(STUDIES["attention"], rows=(*STUDIES["attention"].rows, last))
+    monkeypatch.setitem(STUDIES, "attention", study)
+    words[1] = "attention"
+    assert main([*words, "--data", str(corpus)]) == 2
+    assert "Pack cannot follow Restore" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(

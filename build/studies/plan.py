@@ -87,6 +87,13 @@ class Study:
     rows: tuple[Row, ...]
     shown: Shown = Shown.F1
 
+    @property
+    def made(self) -> tuple[Row, ...]:
+        """The rows, and before them the baseline, where it is compared with or there is no other"""
+        if self.rows and all(row.parent != BASE for row in self.rows):
+            return self.rows
+        return (Row(name=BASE, at={}, steps=RECIPES[BASE], parent=None), *self.rows)
+
 
 def toy(study: Study) -> Study:
     """The first rows of its lines, in turn: enough to see that it works."""

@@ -37,11 +37,9 @@ def run(
 
     Raises BuildError, DataError.
     """
-    names = [row.name for row in study.rows]
-    # A study without rows looks at the baseline alone.
-    if not study.rows or any(row.parent == BASE for row in study.rows):
+    names = [row.name for row in study.made]
+    if BASE in names:
         _baseline(kitchen, root, quick=quick, called=called)
-        names.insert(0, BASE)
     said: Said = {}  # what others are compared with is asked once
     for row in tqdm(study.rows, "rows", unit="row"):
         steps = prepared(row.steps, base=False, quick=quick)
