@@ -257,8 +257,8 @@ def _import(words: Sequence[str]) -> int:
         licence=Licence(name=args.licence, sources=(origin.name,)),
         command=f"python -m build import {origin.name} --task {args.task} --name {args.name}",
     )
-    weights = "float16" if stored_at_half(origin) else "float32"
-    _pair(checkpoint, Export(weights=weights), args, title)
+    export = Export(weights="float16" if stored_at_half(origin) else "float32")
+    _pair(checkpoint, export, args, title)
     return 0
 
 

@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from build.errors import BuildError
 from build.graph import SCALE, Floats
+from build.steps import Bits, Block
 
-BITS = (8, 4)
-BLOCKS = (32, 64, 128)
 DOMAIN = "com.microsoft"  # of onnxruntime's own operators
 FLOAT_PRODUCTS = 1  # accuracy_level: what activations are rounded to, here to nothing
 
@@ -82,17 +80,9 @@ def unpack(packed: Codes, bits: int) -> Codes:
 
 
 class Writer:
-    """
-    Writes the node that replaces one; remembers what it stored, and the scales' casts.
+    """Writes the node that replaces one; remembers what it stored, and the scales' casts."""
 
-    Raises BuildError for other bits or blocks.
-    """
-
-    def __init__(self, bits: int, block: int) -> None:
-        if bits not in BITS:
-            raise BuildError(f"blocks hold weights of {_either(BITS)} bits, not {bits}")
-        if block not in BLOCKS:
-            raise BuildError(f"a block has {_either(BLOCKS)} weights, not {block}")
+    def __init__(self, bits: Bits, block: Block) -> None:
         self.stored: list[TensorProto] = []
         self.casts: list[NodeProto] = []
         self._bits = bits
@@ -167,7 +157,3 @@ def rounded_up(exact: Floats) -> NDArray[np.float16]:
     """To 16 bits, never down: a smaller scale could not reach a block's ends."""
     near: NDArray[np.float16] = exact.astype(np.float16)
     return np.where(near < exact, np.nextafter(near, np.float16(np.inf)), near)
-
-
-def _either(choices: tuple[int, ...]) -> str:
-    return f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"

@@ -1,18 +1,19 @@
 """
-Whether steps can follow each other, said before any work: what each takes and leaves, its numbers.
+Whether steps can follow each other, said before any work: what each takes and leaves.
 
-Knows nothing of files or of how a step is done.
+Knows nothing of files or of how a step is done; of a step's values by themselves build/bounds.py
+does, of a network's form build/form.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-import msgspec
-
+from build import bounds, form
 from build.errors import BuildError
+from build.form import Form
 from build.steps import (
     Calibrate,
     CountEmbeddings,
@@ -84,54 +85,99 @@ PLACES: dict[type[Step], Place] = {
 }
 
 
-def check(steps: Iterable[Step]) -> None:
+class _Known(NamedTuple):
     """
-    Refuse steps that contradict each other, wherever the first begins.
+    What the steps so far say of what they leave.
 
-    Raises BuildError naming the step, what came before it, and what it takes.
+    stages     it is one of these
+    form       of its network, where that is known
+    languages  that its network was trained for; none: nobody has said
+    window     tokens of its windows, likewise
     """
-    stages, depth = set(Stage), None
+
+    stages: frozenset[Stage]
+    form: Form | None = None
+    languages: tuple[str, ...] = ()
+    window: int | None = None
+
+
+def check(steps: Iterable[Step], start: Form | None = None) -> None:
+    """
+    Refuse steps that contradict each other or that cannot be done, wherever the first begins.
+
+    start  the encoder that they begin with, where that is known
+
+    Raises BuildError naming the step, and what came before it or what it takes.
+    """
+    known = _Known(frozenset({Stage.ENCODER}) if start else frozenset(Stage), start)
     before = "the start"
     for step in steps:
         name = type(step).__name__
-        _check_numbers(step)
-        if place := PLACES.get(type(step)):
-            if not stages & set(place.takes):
-                raise BuildError(
-                    f"{name} cannot follow {before}, which leaves {' or '.join(sorted(stages))}: "
-                    f"it takes {' or '.join(place.takes)}"
-                )
-            stages = {place.leaves} if place.leaves else stages & set(place.takes)
-        depth = _depth(step, depth)
+        bounds.check(step)
+        if (place := PLACES.get(type(step))) and not known.stages & set(place.takes):
+            raise BuildError(
+                f"{name} cannot follow {before}, which leaves {' or '.join(sorted(known.stages))}: "
+                f"it takes {' or '.join(place.takes)}"
+            )
+        if line := next(_wrong(step, known), None):
+            raise BuildError(f"{name}: {line}")
+        known = _after(step, known)
         before = name
 
 
-def _check_numbers(step: Step) -> None:
-    """Structs check their bounds only when they are read."""
-    try:
-        msgspec.convert(msgspec.structs.asdict(step), type(step))
-    except msgspec.ValidationError as error:
-        raise BuildError(f"{type(step).__name__}: {error}") from error
-    if isinstance(step, Factorize) and step.bond is None and step.embedding is None:
-        raise BuildError("Factorize: give a bond, a rank of the embedding, or both")
-    if isinstance(step, PruneStructure) and not (step.heads or step.columns):
-        raise BuildError("PruneStructure: give a share of heads, of columns, or both")
+def _after(step: Step, known: _Known) -> _Known:
+    if place := PLACES.get(type(step)):
+        left = frozenset({place.leaves}) if place.leaves else known.stages & set(place.takes)
+        known = known._replace(stages=left)
+    match step:
+        case Finetune():
+            known = known._replace(languages=step.languages, window=step.window)
+        case TrimVocabulary(languages=(_, *_)) if known.languages:
+            known = known._replace(languages=step.languages)
+    return known._replace(form=form.after(step, known.form, known.window))
 
 
-def _depth(step: Step, depth: int | None) -> int | None:
-    """How many layers there are after the step, where the steps say so. Raises BuildError."""
-    if isinstance(step, CountEmbeddings):
-        return step.layers
-    named: tuple[int, ...] = ()
-    if isinstance(step, Distill):
-        named = step.layers
-    elif isinstance(step, Factorize):
-        named = step.layers or ()
-    elif isinstance(step, SkipAttention):
-        named = (step.last - 1,)
-    if depth is not None and (wrong := [each for each in named if not 0 <= each < depth]):
-        raise BuildError(
-            f"{type(step).__name__} names layer {wrong[0]}: the network before it has {depth}, "
-            f"0 to {depth - 1}"
-        )
-    return len(step.layers) if isinstance(step, Distill) else depth
+def _wrong(step: Step, known: _Known) -> Iterator[str]:
+    """Why the step cannot be done where it stands; nothing where it can."""
+    yield from _alone(step)
+    yield from _astray(step, known)
+    if known.form:
+        yield from form.unfit(step, known.form)
+
+
+def _alone(step: Step) -> Iterator[str]:
+    """Of a step's values beside each other."""
+    match step:
+        case CountEmbeddings() if step.hidden % step.heads:
+            yield f"a width of {step.hidden} is not a multiple of {step.heads} heads"
+        case Finetune() if step.overlap > step.window - 3:
+            yield (
+                f"an overlap of {step.overlap} leaves no step in windows of {step.window}: "
+                f"{step.window - 3} at most"
+            )
+        case Distill() if [*step.layers] != (rising := sorted(set(step.layers))):
+            yield f"layers {step.layers} do not rise: say {tuple(rising)}"
+        case Factorize(bond=None, embedding=None):
+            yield "give a bond, a rank of the embedding, or both"
+        case PruneStructure(heads=0, columns=0):
+            yield "give a share of heads, of columns, or both"
+
+
+def _astray(step: Step, known: _Known) -> Iterator[str]:
+    """Of an encoder, which is for no task yet, and of languages."""
+    encoder = known.stages == {Stage.ENCODER}
+    strange: list[str] = []
+    if isinstance(step, TrimVocabulary) and known.languages:
+        strange = sorted(set(step.languages) - set(known.languages))
+    match step:
+        case Prune() if encoder and step.epochs:
+            yield "an encoder without a head has no gold to heal by: epochs=0, Finetune heals it"
+        case Distill(transfer=0) if encoder:
+            yield "an encoder is distilled on text without gold: give a transfer of 1 or more"
+        case TrimVocabulary(languages=()) if encoder:
+            yield "an encoder is for no task yet: name the languages it is to keep"
+        case TrimVocabulary() if strange:
+            yield (
+                f"the network before it is not for {'+'.join(strange)}: keep some of "
+                f"{'+'.join(known.languages)}"
+            )

@@ -19,7 +19,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from build import stream
 from build.checkpoint import TOKENIZER_FILES, copy_files
-from build.steps import CountEmbeddings
+from build.steps import POSITIONS, CountEmbeddings
 from build.tokenizer import SPECIALS
 
 REACH = 5
@@ -50,7 +50,7 @@ def config(step: CountEmbeddings, vocabulary: int) -> XLMRobertaConfig:
         num_hidden_layers=step.layers,
         num_attention_heads=step.heads,
         intermediate_size=step.inner,
-        max_position_embeddings=514,
+        max_position_embeddings=POSITIONS + SPECIALS.index("<pad>") + 1,  # the first are no token's
         type_vocab_size=1,
         layer_norm_eps=1e-5,
         bos_token_id=SPECIALS.index("<s>"),

@@ -26,7 +26,7 @@ from build.layers import (
     product,
 )
 from build.networks import load, save
-from build.steps import LINEARS, Factorize
+from build.steps import Factorize
 
 
 def factorize(step: Factorize, source: Path, target: Path, corpus: Path, device: str) -> None:
@@ -42,8 +42,6 @@ def replace(step: Factorize, network: Any) -> None:
     layers = network.base_model.encoder.layer
     if unknown := set(step.layers or ()) - set(range(len(layers))):
         raise BuildError(f"there is no layer {min(unknown)}: they are 0 to {len(layers) - 1}")
-    if strange := set(step.parts or ()) - set(LINEARS):
-        raise BuildError(f"a layer has no {min(strange)}: it has {', '.join(LINEARS)}")
     if step.bond is not None:
         for number in range(len(layers)) if step.layers is None else step.layers:
             for name in list(linears(layers[number])):

@@ -38,7 +38,7 @@ def quantize_blocks(step: QuantizeBlocks, source: Path, target: Path) -> None:
     """
     Rewrite `source/model.onnx` into `target`; all after the last norm stays as it is.
 
-    Raises BuildError for other bits or blocks, and where no float layers are left to quantize.
+    Raises BuildError where no float layers are left to quantize.
     """
     writer = Writer(step.bits, step.block)
     model = onnx.load(source / MODEL)

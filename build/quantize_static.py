@@ -43,13 +43,11 @@ from build.graph import (
     quantized_parity,
     save,
 )
-from build.steps import QuantizeStatic
+from build.steps import GROUPS, QuantizeStatic
 from models.batches import cut
 from models.encode import Encoder
 from models.pipeline import BATCH_TOKENS, TOKENIZER, padded
 
-# What can be left in float, in the order of a layer; only the linear layers themselves cannot.
-GROUPS = ("embedding", "attention", "softmax", "bias", "residual", "layernorm", "gelu")
 LINEAR = "linear"
 KINDS = {"Gather": "embedding", "LayerNormalization": "layernorm", "Gelu": "gelu"}
 OPTIONS = {
@@ -64,13 +62,9 @@ def quantize_static(step: QuantizeStatic, source: Path, target: Path, corpus: Pa
     """
     Rewrite `source/model.onnx` into `target`; all after the last norm stays as it is.
 
-    Raises DataError where there are no dev texts, BuildError for groups there are not and where no
-    float layers are left to quantize.
+    Raises DataError where there are no dev texts, BuildError where no float layers are left to
+    quantize.
     """
-    if strange := [name for name in step.exclude if name not in GROUPS]:
-        raise BuildError(f"no group of operators is {strange[0]}: there are {', '.join(GROUPS)}")
-    if step.texts < 1:
-        raise BuildError(f"scales are set on at least one text, not {step.texts}")
     purpose = read_purpose(source)
     model = onnx.load(source / MODEL)
     found = grouped(model.graph)

@@ -8,27 +8,44 @@ not said: an option that a step gains later leaves the names of older work as th
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
 from models.spec import Task
 
+Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
-
+Weight = Annotated[float, Meta(ge=0)]  # of a part of a loss
+Layers = Annotated[tuple[Count, ...], Meta(min_length=1)]
 
 # The linear layers of a layer, by their names in the network.
-LINEARS = (
+Linear = Literal[
     "attention.self.query",
     "attention.self.key",
     "attention.self.value",
     "attention.output.dense",
     "intermediate.dense",
     "output.dense",
-)
+]
+LINEARS: tuple[Linear, ...] = get_args(Linear)
+
+# What static int8 can leave in float, in the order of a layer: all but the linear layers.
+Group = Literal["embedding", "attention", "softmax", "bias", "residual", "layernorm", "gelu"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+Stored = Literal["float32", "float16", "bfloat16"]
+# Of a weight in blocks, and how many weights are in one.
+Bits = Literal[8, 4]
+Block = Literal[32, 64, 128]
+BITS: tuple[Bits, ...] = get_args(Bits)
+BLOCKS: tuple[Block, ...] = get_args(Block)
+
+# Tokens that a fresh encoder reads at once.
+POSITIONS = 512
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -68,7 +85,7 @@ class Pretrain(Step, frozen=True, kw_only=True):
     """Masked-language modelling (Devlin et al. 2019) of an encoder on running text."""
 
     tokens: Positive
-    window: Positive = 128
+    window: Annotated[int, Meta(ge=3)] = 128  # two are specials
     batch_tokens: Positive = 2_048
     masked: Share = 0.15
     peak: Rate = 7e-4
@@ -85,10 +102,10 @@ class Finetune(Step, frozen=True, kw_only=True):
     """
 
     task: Task
-    languages: tuple[str, ...]
+    languages: Annotated[tuple[str, ...], Meta(min_length=1)]
     epochs: Positive
-    window: Positive = 256
-    overlap: int = 64
+    window: Annotated[int, Meta(ge=8)] = 256
+    overlap: Count = 64
     batch_tokens: Positive = 4_096
     peak: Rate = 5e-4
     warmup: Share = 0.1
@@ -116,18 +133,18 @@ class Distill(Step, frozen=True, kw_only=True):
     fresh        begin with fresh layers even where the teacher's would fit
     """
 
-    layers: tuple[int, ...]
+    layers: Layers
     epochs: Positive
-    transfer: int = 50_000
+    transfer: Count = 50_000
     temperature: Rate = 2.0
     soft: Share = 0.8
-    hidden: float = 0.5
+    hidden: Weight = 0.5
     batch_tokens: Positive = 4_096
     peak: Rate = 5e-4
     warmup: Share = 0.1
     seed: int = 1
     version: int = 1
-    attention: float | None = None
+    attention: Weight | None = None
     width: Positive | None = None
     heads: Positive | None = None
     inner: Positive | None = None
@@ -143,7 +160,7 @@ class Healing(Step, frozen=True, kw_only=True):
     soft    weight of the answers before; gold labels have what is left to 1
     """
 
-    epochs: Annotated[int, Meta(ge=0)] = 0
+    epochs: Count = 0
     soft: Share = 0.8
     batch_tokens: Positive = 4_096
     peak: Rate = 2e-4
@@ -197,8 +214,8 @@ class Factorize(Healing, frozen=True, kw_only=True):
 
     method: Literal["svd", "mpo"] = "svd"
     bond: Positive | None = None
-    layers: tuple[int, ...] | None = None
-    parts: tuple[str, ...] | None = None
+    layers: Layers | None = None
+    parts: Annotated[tuple[Linear, ...], Meta(min_length=1)] | None = None
     embedding: Positive | None = None
     version: int = 1
 
@@ -220,7 +237,7 @@ class TrimVocabulary(Step, frozen=True, kw_only=True):
     """
 
     languages: tuple[str, ...] = ()
-    pieces: Annotated[int, Meta(ge=0)] = 0
+    pieces: Count = 0
     version: int = 1
 
 
@@ -255,13 +272,9 @@ class Calibrate(Step, frozen=True, kw_only=True):
 
 
 class Export(Step, frozen=True, kw_only=True):
-    """
-    To ONNX with dynamic axes. At 16 bits the weights are rounded first, then compared.
+    """To ONNX with dynamic axes. At 16 bits the weights are rounded first, then compared."""
 
-    weights  float32, float16 or bfloat16
-    """
-
-    weights: str = "float32"
+    weights: Stored = "float32"
     version: int = 1
 
 
@@ -283,7 +296,7 @@ class Quantize(Step, frozen=True, kw_only=True):
     embedding  4: the word embedding in blocks of 4 bits instead
     """
 
-    bits: int = 8
+    bits: Literal[8] = 8
     version: int = 1
     embedding: Literal[4] | None = None
 
@@ -292,13 +305,13 @@ class QuantizeBlocks(Step, frozen=True, kw_only=True):
     """
     Weights alone, in blocks that share a scale and a zero point (Dettmers et al. 2022).
 
-    bits       8 or 4 of a weight
-    block      32, 64 or 128 weights
+    bits       of a weight
+    block      how many weights share a scale
     embedding  whether the word embedding is cut into blocks too
     """
 
-    bits: int = 8
-    block: int = 32
+    bits: Bits = 8
+    block: Block = 32
     embedding: bool = True
     version: int = 1
 
@@ -308,12 +321,12 @@ class QuantizeStatic(Step, frozen=True, kw_only=True):
     Static int8: a scale per weight column, and one for all activations of a layer, set on dev text.
 
     texts    of the dev split that the scales are set on, the same number of each language
-    exclude  groups of operators left in float, of those in build/quantize_static.py; () is the
-             naive way, which leaves little of what the network knew
+    exclude  groups of operators left in float; () is the naive way, which leaves little of what the
+             network knew
     """
 
     texts: Positive = 500
-    exclude: tuple[str, ...] = ("attention", "softmax", "bias", "residual", "layernorm", "gelu")
+    exclude: tuple[Group, ...] = ("attention", "softmax", "bias", "residual", "layernorm", "gelu")
     seed: int = 1
     version: int = 1
 

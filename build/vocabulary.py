@@ -72,8 +72,6 @@ def trim_vocabulary(step: TrimVocabulary, source: Path, target: Path, corpus: Pa
     Raises BuildError where there is no such network, its languages are others or its tokenizer is
     no Unigram; DataError where a language has no text.
     """
-    if step.pieces < 0:
-        raise BuildError(f"pieces is a number of pieces, or 0 for all that occur: {step.pieces}")
     _check_source(source)
     content = read_unigram(source / TOKENIZER)
     tokenizer = Tokenizer.from_file(str(source / TOKENIZER))

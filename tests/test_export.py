@@ -107,11 +107,6 @@ def test_windows_longer_than_the_positions_are_refused(tmp_path: Path) -> None:
         export(Export(), source, tmp_path)
 
 
-def test_other_precisions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="float32, float16 or bfloat16, not int4"):
-        export(Export(weights="int4"), finetuned(Task.NER), tmp_path)
-
-
 def test_the_halves_differ_and_float16_is_the_nearer() -> None:
     feed = batch(4, 30)
     floats, half, brain = (

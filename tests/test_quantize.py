@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from build.errors import BuildError
 from build.graph import MODEL, operators, runner
 from build.publish import onnx_weights
 from build.quantize import by_column, by_row, in_narrow_blocks, quantize, rewrite
@@ -160,8 +159,3 @@ def test_the_word_embedding_may_have_4_bits(tmp_path: Path, task: Task) -> None:
     floats = runner(exported(task, "float16"))(feed)
     apart = np.abs(runner(tmp_path)(feed) - floats)
     assert 0 < apart.mean() < 0.3 * floats.std()
-
-
-def test_other_widths_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="8 bits, not 4"):
-        quantize(Quantize(bits=4), exported(Task.NER), tmp_path)

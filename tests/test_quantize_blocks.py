@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from build.blocks import BITS, BLOCKS, Blocks, in_blocks, pack, unpack
+from build.blocks import Blocks, in_blocks, pack, unpack
 from build.checkpoint import Checkpoint, read_purpose
 from build.errors import BuildError
 from build.export import export
@@ -23,7 +23,7 @@ from build.networks import load
 from build.publish import Title, onnx_weights, publish
 from build.quantize_blocks import quantize_blocks
 from build.restore import restore
-from build.steps import Export, QuantizeBlocks, Restore
+from build.steps import BITS, BLOCKS, Export, QuantizeBlocks, Restore
 from models.catalog import open_variant
 from models.spec import Licence, Runtime, Task
 from models.weights import census
@@ -200,21 +200,6 @@ def test_parity_grows_by_what_was_rounded(wide: Path) -> None:
         for folder in (wide / "exported", blocks_of(wide, QuantizeBlocks()))
     )
     assert before.logits < 1e-4 < after.logits
-
-
-@pytest.mark.parametrize(
-    ("step", "says"),
-    [
-        (QuantizeBlocks(bits=2), "weights of 8 or 4 bits, not 2"),
-        (QuantizeBlocks(bits=0), "weights of 8 or 4 bits, not 0"),
-        (QuantizeBlocks(block=16), "has 32, 64 or 128 weights, not 16"),
-        (QuantizeBlocks(block=-32), "has 32, 64 or 128 weights, not -32"),
-    ],
-)
-def test_other_bits_and_blocks_are_refused(tmp_path: Path, step: QuantizeBlocks, says: str) -> None:
-    with pytest.raises(BuildError, match=says):
-        quantize_blocks(step, exported(Task.NER), tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_quantized_graph_is_refused(tmp_path: Path, wide: Path) -> None:

@@ -14,8 +14,8 @@ from build.errors import BuildError
 from build.export import export
 from build.graph import MODEL, load, runner
 from build.publish import Title, publish
-from build.quantize_static import GROUPS, LINEAR, grouped, quantize_static
-from build.steps import Export, QuantizeStatic
+from build.quantize_static import LINEAR, grouped, quantize_static
+from build.steps import GROUPS, Export, QuantizeStatic
 from models.catalog import open_variant
 from models.spec import Licence, Runtime, Task
 from models.weights import census
@@ -85,18 +85,6 @@ def test_linear_layers_are_stored_in_int8_and_the_manifest_counts_them(room: Pat
     variant, _ = publish(Checkpoint(folder, ("toy",)), room / "zoo", TITLE, golden=False)
     assert open_variant(room / "zoo" / "toy").variant == variant
     assert variant.parameters == pytest.approx(floats, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("step", "line"),
-    [
-        (QuantizeStatic(exclude=("norms",)), "no group of operators is norms: there are embedding"),
-        (QuantizeStatic(texts=0), "set on at least one text, not 0"),
-    ],
-)
-def test_what_is_not_there_is_refused(step: QuantizeStatic, line: str, room: Path) -> None:
-    with pytest.raises(BuildError, match=line):
-        quantize_static(step, exported(Task.NER), room, room / "corpus")
 
 
 def test_a_graph_is_quantized_once(room: Path, tmp_path: Path) -> None:

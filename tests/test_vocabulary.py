@@ -369,7 +369,6 @@ def test_a_trimmed_checkpoint_is_exported_quantized_and_published(
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (TrimVocabulary(pieces=-1), "or 0 for all that occur: -1"),
         (TrimVocabulary(pieces=40), "specials and single characters alone are"),
         (TrimVocabulary(languages=("hau", "zul")), r"is not for zul: keep some of swa\+hau"),
     ],

@@ -17,6 +17,8 @@ import msgspec
 from build.recipes import BASELINES, ENCODER, NER_LANGUAGES, RECIPES
 from build.steps import (
     LINEARS,
+    Bits,
+    Block,
     Calibrate,
     Distill,
     Export,
@@ -327,6 +329,9 @@ TRANSFER = Study(
 
 # --- quantization -----------------------------------------------------------------------------
 
+BITS: tuple[Bits, ...] = (8, 4)
+BLOCKS: tuple[Block, ...] = (32, 128)
+
 
 def _quantized(name: str, bits: int, how: str, *steps: Step) -> Row:
     return Row(name=name, at={"bits": bits, "how": how}, steps=(*from_baseline(), *steps))
@@ -345,8 +350,8 @@ QUANTIZATION = Study(
         _quantized("int8-rows", 8, "dynamic, by row", Quantize()),
         *(
             _quantized(f"int{bits}-blocks-{block}", bits, f"blocks of {block}", step)
-            for block in (32, 128)
-            for bits in (8, 4)
+            for block in BLOCKS
+            for bits in BITS
             for step in (QuantizeBlocks(bits=bits, block=block),)
         ),
         _quantized("int8-static-naive", 8, "static, all of it", QuantizeStatic(exclude=())),
