@@ -22,6 +22,7 @@ from build import chain, needs, provenance
 from build.checkpoint import Checkpoint
 from build.data import DataError
 from build.errors import BuildError
+from build.form import Form
 from build.prepare import prepared
 from build.recipes import BASELINES, RECIPES
 from build.run import Kitchen, cook
@@ -37,6 +38,7 @@ from models.errors import KadogoError
 from models.spec import Evidence, Input, Task, Variant
 
 if TYPE_CHECKING:
+    from build.importing import Origin
     from build.publish import Title
 
 CACHE = Path(".cache/build")
@@ -161,33 +163,47 @@ def _default_catalog(args: argparse.Namespace) -> Path:
 
 
 def _make(name: str, order: _Order) -> None:
-    steps = prepared(RECIPES[name], base=order.base is not None, quick=order.quick)
-    check([(steps, ())], order.kitchen.corpus)
+    baseline = BASELINES[needs.of(RECIPES[name]).task]
+    parent = None if baseline == name else baseline
+    first = parent if parent and not (order.catalog / parent).is_dir() else None
+    names = [first, name] if first else [name]
+    origin, form = _given(order.base)
+    recipes = {each: prepared(RECIPES[each], base=form, quick=order.quick) for each in names}
+    check([(steps, ()) for steps in recipes.values()], order.kitchen.corpus, form)
     keep_to_one_corpus(order.kitchen)
     _quiet_libraries()
-    start = _start(order)
-    baseline = BASELINES[needs.of(steps).task]
-    parent = None if baseline == name else baseline
-    if parent and not (order.catalog / parent).is_dir():
-        print(f"{name} is compared with {parent}, which comes first")
-        _cook(parent, start, None, order)
-    _cook(name, start, parent, order)
+    if first:
+        print(f"{name} is compared with {first}, which comes first")
+    start = _start(origin, order.kitchen)
+    for each, steps in recipes.items():
+        _cook(each, steps, start, parent if each == name else None, order)
 
 
-def _start(order: _Order) -> Checkpoint:
-    if order.base is None:
-        return Checkpoint(order.kitchen.cache / "start", ())
-    from build.importing import adopt_encoder, find
+def _given(base: str | None) -> tuple[Origin | None, Form | None]:
+    """The encoder that was asked for instead of a fresh one, and its form."""
+    if base is None:
+        return None, None
+    from build.importing import find, form
 
-    return adopt_encoder(find(order.base), order.kitchen.cache)
+    origin = find(base)
+    return origin, form(origin)
 
 
-def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> None:
+def _start(origin: Origin | None, kitchen: Kitchen) -> Checkpoint:
+    if origin is None:
+        return Checkpoint(kitchen.cache / "start", ())
+    from build.importing import adopt_encoder
+
+    return adopt_encoder(origin, kitchen.cache)
+
+
+def _cook(
+    name: str, steps: Sequence[Step], start: Checkpoint, parent: str | None, order: _Order
+) -> None:
     from build.checkpoint import read_purpose
     from build.evaluate import evaluate
     from build.publish import trained_here
 
-    steps = prepared(RECIPES[name], base=order.base is not None, quick=order.quick)
     checkpoint = cook(start, steps, order.kitchen)
     base = None if order.base is None else checkpoint.lineage[0]
     purpose = read_purpose(checkpoint.folder)
@@ -196,14 +212,17 @@ def _cook(name: str, start: Checkpoint, parent: str | None, order: _Order) -> No
     _show(found)
 
 
-def check(recipes: Iterable[tuple[Sequence[Step], tuple[str, ...]]], corpus: Path) -> None:
+def check(
+    recipes: Sequence[tuple[Sequence[Step], tuple[str, ...]]],
+    corpus: Path,
+    start: Form | None = None,
+) -> None:
     """
-    All that can be said before any work of recipes, each with the languages it is scored in; none:
-    its own. Raises BuildError, DataError.
+    All that can be said before any work of recipes, each with the languages it is scored in (none:
+    its own), and of the encoder they start from, where one is given. Raises BuildError, DataError.
     """
-    recipes = list(recipes)
     for steps, _ in recipes:
-        chain.check(steps)
+        chain.check(steps, start)
     needs.check([needs.of(steps, scored) for steps, scored in recipes], corpus)
 
 
@@ -575,7 +594,7 @@ def _study(words: Sequence[str]) -> int:
     kitchen = Kitchen(args.data, _device(args.device), args.cache, args.catalog)
     check(
         [
-            (prepared(row.steps, base=False, quick=args.quick), row.languages)
+            (prepared(row.steps, base=None, quick=args.quick), row.languages)
             for study in studies.values()
             for row in study.made
         ],

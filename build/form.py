@@ -35,6 +35,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     layers, width, heads, inner
                as the network's config has them
     positions  tokens it reads at once
+    vocabulary pieces it knows; None: as many as its tokenizer came to have
     bare       how many of its last layers have no attention
     factors    the linear layers that are products of smaller ones
     narrow     whether the word embedding is such a product
@@ -46,6 +47,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     heads: int
     inner: int
     positions: int
+    vocabulary: int | None = None
     bare: int = 0
     factors: frozenset[Part] = frozenset()
     narrow: bool = False

@@ -29,6 +29,7 @@ from build.checkpoint import (
     write_purpose,
 )
 from build.errors import BuildError
+from build.form import Form
 from build.networks import AUTO, longest_window
 from models.encode import Encoder
 from models.errors import BrokenVariant
@@ -100,6 +101,19 @@ def _download(hub_id: str, patterns: list[str], hub_cache: Path | None) -> Path:
 
 
 # --- what it becomes --------------------------------------------------------------------------
+
+
+def form(origin: Origin) -> Form:
+    """The form of the encoder, as its config has it. Raises BuildError."""
+    config = _config(origin)
+    return Form(
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        heads=config.num_attention_heads,
+        inner=config.intermediate_size,
+        positions=longest_window(config),
+        vocabulary=config.vocab_size,
+    )
 
 
 def adopt_encoder(origin: Origin, cache: Path) -> Checkpoint:

@@ -6,10 +6,11 @@ Pure functions from steps to steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from build.form import Form
 from build.steps import (
     CountEmbeddings,
     Distill,
@@ -20,6 +21,7 @@ from build.steps import (
     PruneStructure,
     Step,
     TrainTokenizer,
+    TrimVocabulary,
 )
 
 # What a recipe leaves out when it starts from an encoder of one's own.
@@ -30,12 +32,45 @@ BASE_PEAK = 5e-5
 WIDTH, HEADS, INNER, BOND = 32, 2, 64, 8
 
 
-def prepared(steps: Iterable[Step], *, base: bool, quick: bool) -> tuple[Step, ...]:
-    """The recipe's steps as this run does them: from a given encoder, or as a toy."""
+def prepared(steps: Iterable[Step], *, base: Form | None, quick: bool) -> tuple[Step, ...]:
+    """The recipe's steps as this run does them: from an encoder of that form, or as a toy."""
     if base:
-        kept = (each for each in steps if not isinstance(each, FROM_NOTHING))
-        steps = [_gently(each) for each in kept]
+        fitting = scaled(steps, base.layers, base.width, base.vocabulary)
+        steps = [_gently(each) for each in fitting if not isinstance(each, FROM_NOTHING)]
     return tuple(_quick(step) if quick else step for step in steps)
+
+
+def scaled(
+    recipe: Iterable[Step], layers: int, hidden: int, vocabulary: int | None
+) -> Iterator[Step]:
+    """
+    A recipe's steps with the fractions of depth, rank and pieces that they leave of the encoder it
+    makes, for one of other sizes.
+
+    Distill(layers=(1, 3)) of 4 layers  ->  Distill(layers=(1, 3, 5, 7, 9)) of 10
+    """
+    begun, pieces = None, 0
+    for step in recipe:
+        match step:
+            case TrainTokenizer():
+                pieces = step.vocabulary
+            case CountEmbeddings():
+                begun, depth = step, step.layers
+            case Distill() if begun:
+                kept, of = len(step.layers), depth
+                depth = kept
+                if layers != of:
+                    kept = max(1, round(layers * kept / of))
+                    even = tuple((place + 1) * layers // kept - 1 for place in range(kept))
+                    step = msgspec.structs.replace(step, layers=even)
+                layers = kept
+            case Factorize(embedding=int(rank)) if begun:
+                rank = max(1, round(rank * hidden / begun.hidden))
+                step = msgspec.structs.replace(step, embedding=rank)
+            case TrimVocabulary() if pieces and vocabulary:
+                share = step.pieces / pieces
+                step = msgspec.structs.replace(step, pieces=round(share * vocabulary))
+        yield step
 
 
 def _gently(step: Step) -> Step:

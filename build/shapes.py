@@ -21,7 +21,7 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
-from build import factorize, positions, structure
+from build import factorize, positions, prepare, structure
 from build.checkpoint import Checkpoint, Purpose, filled, read_purpose, write_purpose
 from build.distill import shallower
 from build.errors import BuildError
@@ -110,40 +110,20 @@ def compressed(checkpoint: Checkpoint, recipe: Iterable[Step]) -> Checkpoint:
 
 def scaled(recipe: Iterable[Step], layers: int, hidden: int, vocabulary: int) -> tuple[Step, ...]:
     """
-    The steps of a recipe that change its network's form, for one of other sizes.
+    The steps of a recipe that change its network's form, for one of other sizes, untrained.
 
-    Distill(layers=(1, 3)) of 4 layers  ->  Distill(layers=(1, 3, 5, 7, 9)) of 10
+    Raises BuildError where one changes a network in another way.
     """
-    begun, pieces = None, 0
     found: list[Step] = []
-    for step in recipe:
+    for step in prepare.scaled(recipe, layers, hidden, vocabulary):
         match step:
-            case TrainTokenizer():
-                pieces = step.vocabulary
-            case CountEmbeddings():
-                begun, depth = step, step.layers
-            case Distill(width=None) if begun:
-                kept = max(1, round(layers * len(step.layers) / depth))
-                even = tuple((place + 1) * layers // kept - 1 for place in range(kept))
-                found.append(msgspec.structs.replace(step, layers=even))
-                layers, depth = kept, len(step.layers)
-            case Factorize(bond=None, embedding=int(rank)) if begun:
-                rank = round(rank * hidden / begun.hidden)
-                found.append(msgspec.structs.replace(step, embedding=rank, epochs=0))
-            case TrimVocabulary():
-                share = step.pieces / pieces
-                found.append(msgspec.structs.replace(step, pieces=round(share * vocabulary)))
-            case PruneStructure() | TrimPositions():
+            case Factorize(bond=None):
+                found.append(msgspec.structs.replace(step, epochs=0))
+            case Distill(width=None) | TrimVocabulary() | PruneStructure() | TrimPositions():
                 found.append(step)
-            case (
-                NarrowWindows()
-                | Finetune()
-                | Calibrate()
-                | Export()
-                | Restore()
-                | Quantize()
-                | Pack()
-            ):
+            case TrainTokenizer() | CountEmbeddings() | Finetune() | Calibrate():
+                pass
+            case Export() | Restore() | Quantize() | Pack() | NarrowWindows():
                 pass
             case _:
                 raise BuildError(f"a shape cannot be compressed by {step}")

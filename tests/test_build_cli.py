@@ -12,6 +12,8 @@ import torch
 
 from build import training
 from build.__main__ import main, reseeded
+from build.chain import check
+from build.form import Form
 from build.prepare import prepared
 from build.publish import write
 from build.recipes import RECIPES
@@ -20,11 +22,13 @@ from build.steps import (
     CountEmbeddings,
     Distill,
     Export,
+    Factorize,
     Finetune,
     Healing,
     NarrowWindows,
     Pretrain,
     Quantize,
+    Restore,
     TrainTokenizer,
 )
 from models import catalog
@@ -182,9 +186,7 @@ def test_another_seed_reaches_every_step_that_learns_from_labels(name: str) -> N
 def test_a_recipe_starts_from_an_encoder_of_ones_own(
     tmp_path: Path, corpus: Path, tiny_recipes: None
 ) -> None:
-    mine = tmp_path / "mine"
-    network(Task.NER).roberta.save_pretrained(mine)
-    tokenizer(NER_WORDS).save(str(mine / "tokenizer.json"))
+    mine = encoder(tmp_path / "mine")
     words = command(tmp_path, "ner-base", "--data", str(corpus), "--base", str(mine))
     assert main(words) == 0
     variant = catalog.open_variant(tmp_path / "catalog" / "ner-base").variant
@@ -195,14 +197,72 @@ def test_a_recipe_starts_from_an_encoder_of_ones_own(
     assert served == (mine / "tokenizer.json").read_bytes()
 
 
+def encoder(folder: Path) -> Path:
+    """Two layers that read 128 tokens at once."""
+    network(Task.NER).roberta.save_pretrained(folder)
+    tokenizer(NER_WORDS).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_recipe_takes_its_fractions_of_an_encoder_of_ones_own(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = msgspec.structs.replace(TINY[1], layers=4)
+    base = (TINY[0], deep, TAGGING, Export())
+    half = Distill(layers=(1, 3), epochs=1, transfer=4)
+    monkeypatch.setitem(RECIPES, "ner-base", base)
+    monkeypatch.setitem(RECIPES, "ner-small", (*base, Restore(), half, Export()))
+    words = command(tmp_path, "ner-small", "--data", str(corpus))
+    assert main([*words, "--base", str(encoder(tmp_path / "mine"))]) == 0
+    lineage = catalog.open_variant(tmp_path / "catalog" / "ner-small").variant.lineage
+    assert any(step.startswith("Distill(layers=1, epochs=1") for step in lineage)
+
+
+@pytest.mark.parametrize("how", [(), ("--quick",)])
+def test_an_encoder_that_reads_too_little_is_refused_before_any_work(
+    how: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = str(encoder(tmp_path / "mine"))
+    words = command(tmp_path, "ner-tiny", "--data", str(tmp_path), "--base", mine, *how)
+    assert main(words) == 2
+    assert "windows of 256 tokens pass what the encoder reads at once: 128 at most" in said(capsys)
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "catalog").exists()
+
+
+def given(layers: int) -> Form:
+    return Form(layers=layers, width=768, heads=6, inner=3072, positions=512, vocabulary=70_006)
+
+
 def test_a_given_encoder_is_trained_gently() -> None:
-    steps = prepared(RECIPES["ner-int8"], base=True, quick=False)
+    steps = prepared(RECIPES["ner-int8"], base=given(4), quick=False)
     assert [type(step) for step in steps] == [Finetune, Calibrate, Export, Quantize, NarrowWindows]
     assert steps[0].peak == 5e-5  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("layers", "halves"), [(1, [(0,), (0,)]), (2, [(1,), (0,)]), (10, [(1, 3, 5, 7, 9), (1, 4)])]
+)
+def test_fractions_are_of_the_given_encoder(layers: int, halves: list[tuple[int, ...]]) -> None:
+    steps = prepared(RECIPES["ner-tiny"], base=given(layers), quick=False)
+    assert [step.layers for step in steps if isinstance(step, Distill)] == halves
+    assert [step.embedding for step in steps if isinstance(step, Factorize)] == [192]
+
+
+def test_an_encoder_as_deep_keeps_the_very_layers() -> None:
+    recipe = (*TINY, TAGGING, Distill(layers=(0,), epochs=1))
+    assert prepared(recipe, base=given(2), quick=False)[-1].layers == (0,)  # type: ignore[attr-defined]
+    assert prepared(recipe, base=given(4), quick=False)[-1].layers == (1, 3)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("layers", range(1, 13))
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_recipe_can_be_made_of_an_encoder_of_any_depth(layers: int, quick: bool) -> None:
+    for recipe in RECIPES.values():
+        check(prepared(recipe, base=given(layers), quick=quick), given(layers))
+
+
 def test_a_quick_run_is_the_same_chain_smaller() -> None:
-    whole, quick = RECIPES["ner-int8"], prepared(RECIPES["ner-int8"], base=False, quick=True)
+    whole, quick = RECIPES["ner-int8"], prepared(RECIPES["ner-int8"], base=None, quick=True)
     assert [type(step) for step in quick] == [type(step) for step in whole]
     assert quick != whole and quick[-2:] == whole[-2:]
 

@@ -63,7 +63,7 @@ def test_rows_have_names_of_their_own_and_can_be_made() -> None:
     assert BASE not in steps
     for row in ROWS:
         check(row.steps)
-        check(prepared(row.steps, base=False, quick=True))
+        check(prepared(row.steps, base=None, quick=True))
 
 
 @pytest.mark.parametrize(

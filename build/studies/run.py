@@ -42,7 +42,7 @@ def run(
         _baseline(kitchen, root, quick=quick, called=called)
     said: Said = {}  # what others are compared with is asked once
     for row in tqdm(study.rows, "rows", unit="row"):
-        steps = prepared(row.steps, base=False, quick=quick)
+        steps = prepared(row.steps, base=None, quick=quick)
         if not is_judged(root, row.name, steps):
             tqdm.write(f"{row.name}: {', '.join(f'{key} {at}' for key, at in row.at.items())}")
             _make(row, steps, kitchen, root, called=called, said=said)
@@ -60,7 +60,7 @@ def is_judged(root: Path, name: str, steps: tuple[Step, ...]) -> bool:
 
 def _baseline(kitchen: Kitchen, root: Path, *, quick: bool, called: str) -> None:
     """The published one where it is of today's recipe; a toy, or another, is made."""
-    steps = prepared(RECIPES[BASE], base=False, quick=quick)
+    steps = prepared(RECIPES[BASE], base=None, quick=quick)
     if is_judged(root, BASE, steps):
         return
     published = kitchen.catalog
