@@ -608,7 +608,8 @@ def _study(words: Sequence[str]) -> int:
     rows = args.cache / ("quick-studies" if args.quick else "studies")
     for name, study in studies.items():
         found = run(study, kitchen, rows, quick=args.quick, called=args.split_name)
-        for file in write(name, study, found, rows, args.data, args.out or DOCS / "studies"):
+        out = args.out or DOCS / "studies"
+        for file in write(name, study, found, rows, args.data, out, quick=args.quick):
             print(file)
     return 0
 

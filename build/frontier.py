@@ -1,8 +1,9 @@
 """
 What each variant gives up for how small and how fast it is, and which of them nobody need pick.
 
-Reads manifests alone. A variant is dominated by another of its task that is no worse in F1, bytes
-and tokens/s, and better in one of them: the rest are the Pareto front.
+Reads manifests, and how long a baseline's tokenizer is. A variant is dominated by another of its
+task that is no worse in F1, bytes and tokens/s, and better in one of them: the rest are the Pareto
+front.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from pathlib import Path
 
 from build.chart import draw_frontier
 from build.errors import BuildError
+from build.provenance import ROOT
+from build.publish import read
 from build.report import by_task, render
-from models import catalog
+from models import catalog, stored
 from models.pipeline import TOKENIZER
 from models.spec import Input, Interval, Task, Variant
 
 PAGE = "compression.md"
+ZOO = ROOT / "models" / "zoo"
 FLOAT_BYTES = 4
 
 
@@ -28,9 +32,9 @@ class Point:
     Where a variant stands.
 
     f1       macro, on raw text
-    minus    the same minus the baseline's, paired; of the baseline 0
-    smaller  times, than the baseline stored at 32 bits
-    faster   times, than the baseline on one core, in one interleaved run
+    minus    the same minus its baseline's, paired; of a baseline 0
+    smaller  times, than its baseline stored at 32 bits
+    faster   times, than its baseline on one core, in one interleaved run
     """
 
     variant: Variant
@@ -70,14 +74,13 @@ def frontier(root: Path, out: Path) -> list[Path]:
     """
     Write the page and a picture a task into `out`; give back the files.
 
-    Raises BuildError where no variant of a catalog was judged and measured, BrokenVariant.
+    Raises BuildError where no variant of a catalog was judged and measured, or one's baseline is
+    not there, BrokenVariant.
     """
     groups = {
         task: found
-        for task, variants in by_task(
-            [catalog.read(file.parent) for file in root.glob(f"*/{catalog.MANIFEST}")]
-        ).items()
-        if len(found := points(variants)) > 1
+        for task, variants in by_task(_all(root)).items()
+        if len(found := points(root, variants)) > 1
     }
     if not groups:
         raise BuildError(
@@ -100,6 +103,7 @@ def frontier(root: Path, out: Path) -> list[Path]:
                 for task, found in groups.items()
             },
             pictures={task: picture(task) for task in groups},
+            embedded=are_embedded(point.variant for found in groups.values() for point in found),
         ),
         encoding="utf-8",
     )
@@ -110,24 +114,34 @@ def picture(task: Task) -> str:
     return f"frontier-{task}.svg"
 
 
-def points(variants: Sequence[Variant]) -> list[Point]:
-    """Of one task, the baseline first; who was not measured has no place."""
-    baseline = variants[0]
+def are_embedded(variants: Iterable[Variant]) -> bool:
+    """Whether these are the embedded variants, which the page has words about."""
+    ours = {(each.name, each.digest) for each in _all(ZOO)}
+    return all((each.name, each.digest) in ours for each in variants)
+
+
+def points(root: Path, variants: Sequence[Variant]) -> list[Point]:
+    """
+    Of one task, in their order; who was not measured has no place.
+
+    Raises BuildError where one's baseline is not there.
+    """
     found = []
     for variant in variants:
         evidence = variant.evidence
         if not evidence or not evidence.speed:
             continue
         minus = evidence.difference.get("f1", {}).get(Input.RAW)
-        if minus is None and variant is not baseline:
+        if minus is None and variant.parent:
             continue
+        baseline = read(root, variant.parent) if variant.parent else variant
         f1 = evidence.quality["f1"][Input.RAW].macro
         found.append(
             Point(
                 variant=variant,
                 f1=f1,
                 minus=minus.macro if minus else Interval(n=f1.n, mean=0, low=0, high=0),
-                smaller=float_bytes(baseline) / variant.bytes,
+                smaller=float_bytes(root / baseline.name, baseline) / variant.bytes,
                 faster=evidence.speed.ratio_to_baseline,
                 tokens_per_second=evidence.speed.tokens_per_second,
             )
@@ -135,9 +149,16 @@ def points(variants: Sequence[Variant]) -> list[Point]:
     return found
 
 
-def float_bytes(baseline: Variant) -> int:
-    """Of the baseline exported at 32 bits: what sizes are compared with."""
-    return baseline.parameters * FLOAT_BYTES + baseline.files[TOKENIZER].bytes
+def float_bytes(folder: Path, baseline: Variant) -> int:
+    """Of the baseline exported at 32 bits, nothing packed: what sizes are compared with."""
+    tokenizer = stored.locate(folder / TOKENIZER)
+    packed = tokenizer.suffix == stored.PACKED
+    length = stored.declared(tokenizer) if packed else tokenizer.stat().st_size
+    return baseline.parameters * FLOAT_BYTES + length
+
+
+def _all(root: Path) -> list[Variant]:
+    return [catalog.read(file.parent) for file in root.glob(f"*/{catalog.MANIFEST}")]
 
 
 def dominated(points: Iterable[Point]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from build.__main__ import main
-from build.frontier import TARGETS, Point, Target, dominated, frontier, nearest, points
+from build.errors import BuildError
+from build.frontier import (
+    TARGETS,
+    Point,
+    Target,
+    dominated,
+    float_bytes,
+    frontier,
+    nearest,
+    points,
+)
+from build.publish import write
 from build.report import by_task
-from models import catalog
+from models import catalog, stored
 from models.spec import File, Input, Interval, Task, Variant
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +91,7 @@ def test_a_target_wants_all_three() -> None:
 
 def test_sizes_are_against_the_baseline_in_floats() -> None:
     zoo = by_task([catalog.read(file.parent) for file in ZOO.glob("*/variant.json")])
-    base, *others = points(zoo[Task.NER])
+    base, *others = points(ZOO, zoo[Task.NER])
     whole = 4 * base.variant.parameters + base.variant.files["tokenizer.json"].bytes
     assert base.smaller == whole / base.variant.bytes and base.minus.mean == 0
     for each in others:
@@ -92,7 +104,58 @@ def test_who_was_not_measured_has_no_place() -> None:
     base = catalog.read(ZOO / "ner-base")
     evidence = msgspec.structs.replace(NER.evidence, speed=None)
     blind = msgspec.structs.replace(NER, evidence=evidence)
-    assert [each.name for each in points([base, blind])] == ["ner-base"]
+    assert [each.name for each in points(ZOO, [base, blind])] == ["ner-base"]
+
+
+def family(root: Path, name: str, parameters: int) -> None:
+    """A baseline of another size and what was compressed from it, in a catalog of their own."""
+    for mine, ours, parent in ((name, "ner-base", None), (f"{name}-int8", "ner-int8", name)):
+        shutil.copytree(ZOO / ours, root / mine)
+        variant = catalog.read(ZOO / ours)
+        write(
+            root / mine,
+            msgspec.structs.replace(variant, name=mine, parent=parent, parameters=parameters),
+        )
+
+
+def test_every_variant_stands_beside_its_own_baseline(tmp_path: Path) -> None:
+    family(tmp_path, "large", 20_000_000)
+    family(tmp_path, "small", 10_000_000)
+    found = by_task([catalog.read(file.parent) for file in tmp_path.glob("*/variant.json")])
+    tokenizer = NER.files["tokenizer.json"].bytes
+    placed = {each.name: each for each in points(tmp_path, found[Task.NER])}
+    assert placed.keys() == {"large", "large-int8", "small", "small-int8"}
+    for name, point in placed.items():
+        whole = 4 * (20_000_000 if name.startswith("large") else 10_000_000) + tokenizer
+        assert point.smaller == pytest.approx(whole / point.variant.bytes)
+    page, _ = frontier(tmp_path, tmp_path / "out")
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if "MB" in line]
+    assert [row[0] for row in rows if not row[2].strip()] == ["| `large`", "| `small`"]
+
+
+def test_a_baseline_that_is_not_there_is_named(tmp_path: Path) -> None:
+    family(tmp_path, "large", 20_000_000)
+    shutil.rmtree(tmp_path / "large")
+    with pytest.raises(BuildError, match="holds no variant large; it holds large-int8"):
+        frontier(tmp_path, tmp_path / "out")
+
+
+def test_a_packed_baseline_counts_unpacked(tmp_path: Path) -> None:
+    family(tmp_path, "large", 20_000_000)
+    plain = tmp_path / "large" / "tokenizer.json"
+    before = float_bytes(tmp_path / "large", NER)
+    plain.with_name("tokenizer.json.zst").write_bytes(stored.pack(plain.read_bytes(), 3))
+    plain.unlink()
+    assert float_bytes(tmp_path / "large", NER) == before
+    assert plain.with_name("tokenizer.json.zst").stat().st_size < before - 4 * NER.parameters
+
+
+def test_words_about_the_embedded_are_not_said_of_others(tmp_path: Path) -> None:
+    family(tmp_path, "large", 20_000_000)
+    page, _ = frontier(tmp_path, tmp_path / "out")
+    said = page.read_text()
+    assert "`large-int8`" in said and "ner-tiny" not in said and "news" not in said
+    assert said.endswith("Split: half test split.\n") and "How the small" not in said
 
 
 def test_the_page_in_docs_is_what_the_manifests_say(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from build.frontier import float_bytes
 from build.prepare import prepared
 from build.publish import read, write
 from build.recipes import NER_LANGUAGES, NEWS_LANGUAGES
+from build.report import render
 from build.steps import Pack, Restore, Step
 from build.studies import confidence, storage
 from build.studies import run as studies
@@ -105,6 +106,7 @@ def test_a_quick_study_is_made_and_written_up(
     baseline = read(root, BASE)
     page = (room / "out" / f"{name}.md").read_text()
     assert STUDIES[name].title in page and f"({name}.svg)" in page
+    assert "Nothing: these are toys" in page and f"study {name} --quick --data" in page
     with (room / "out" / f"{name}.csv").open() as opened:
         table = list(csv.DictReader(opened))
     named = {row.name for row in rows} | (set() if shown is Shown.F1 else {BASE})
@@ -114,7 +116,7 @@ def test_a_quick_study_is_made_and_written_up(
     for row in rows:
         variant = catalog.open_variant(root / row.name).variant
         assert variant.parent == BASE and variant.evidence and variant.evidence.difference
-        smaller = float_bytes(baseline) / variant.bytes
+        smaller = float_bytes(root / BASE, baseline) / variant.bytes
         assert (f"{smaller:.1f} x" if shown is Shown.F1 else f"`{row.name}`") in page
 
 
@@ -208,6 +210,17 @@ def test_another_vocabulary_makes_other_decisions(room: Path) -> None:
     write(root / "other", msgspec.structs.replace(here, name="other", files=files))
     with pytest.raises(BuildError, match="other cuts texts into other pieces than ner-base"):
         confidence.measure(root, ["other"], room / "corpus")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_what_was_seen_is_said_of_the_real_ones_alone(name: str) -> None:
+    said = {"name": name, "study": STUDIES[name], "data": "none", "split": "none"}
+    full, toys = (render("study.md", **said, quick=quick) for quick in (False, True))
+    seen = (ROOT / "build" / "pages" / "studies" / f"{name}.md").read_text()
+    page = (ROOT / "docs" / "studies" / f"{name}.md").read_text()
+    seen = f"## What was seen\n{seen}\n## How\n`python -m build study {name} --data DIR"
+    assert seen in full and seen in page
+    assert "## What was seen\nNothing: these are toys, to see that it works.\n\n## How\n" in toys
 
 
 def test_rows_and_their_texts_are_looked_at_before_any_work(

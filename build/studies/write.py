@@ -57,12 +57,20 @@ class Found:
 
 
 def write(
-    name: str, study: Study, variants: Sequence[Variant], root: Path, corpus: Path, out: Path
+    name: str,
+    study: Study,
+    variants: Sequence[Variant],
+    root: Path,
+    corpus: Path,
+    out: Path,
+    *,
+    quick: bool = False,
 ) -> list[Path]:
     """
     Write NAME.csv, NAME.svg and NAME.md into `out`; the first is what others are compared with.
 
-    What else a study shows of its variants is measured now, in the catalog `root`.
+    What else a study shows of its variants is measured now, in the catalog `root`. What was seen in
+    the real ones is not said of toys (`quick`).
     """
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{name}.{ending}" for ending in ("csv", "svg", "md")]
@@ -74,6 +82,7 @@ def write(
         "baseline": baseline,
         "data": "; ".join(dict.fromkeys(each.data for each in evidence)),
         "split": evidence[-1].split,
+        "quick": quick,
     }
     found: Any
     if measured := MEASURED.get(study.shown):
@@ -86,7 +95,7 @@ def write(
         transfer.table(found, files[0])
         transfer.draw(found, files[1])
     else:
-        found = scored_rows(study, variants)
+        found = scored_rows(study, variants, root)
         table(found, files[0])
         draw(study, baseline, found, files[1])
     page = render(f"study-{study.shown}.md", found=found, **common)
@@ -94,10 +103,10 @@ def write(
     return files
 
 
-def scored_rows(study: Study, variants: Sequence[Variant]) -> list[Found]:
-    """The rows' scores; the baseline comes first in `variants`."""
+def scored_rows(study: Study, variants: Sequence[Variant], root: Path) -> list[Found]:
+    """The rows' scores; the baseline comes first in `variants`, whose catalog is `root`."""
     baseline, *others = variants
-    whole = float_bytes(baseline)
+    whole = float_bytes(root / baseline.name, baseline)
     return [
         Found(variant=each, at=row.at, smaller=whole / each.bytes)
         for each, row in zip(others, study.rows, strict=True)
