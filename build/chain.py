@@ -132,6 +132,8 @@ def _after(step: Step, known: _Known) -> _Known:
     match step:
         case Finetune():
             known = known._replace(languages=step.languages, window=step.window)
+        case NarrowWindows():
+            known = known._replace(window=step.tokens)
         case TrimVocabulary(languages=(_, *_)) if known.languages:
             known = known._replace(languages=step.languages)
     return known._replace(form=form.after(step, known.form, known.window))
@@ -140,6 +142,8 @@ def _after(step: Step, known: _Known) -> _Known:
 def _wrong(step: Step, known: _Known) -> Iterator[str]:
     """Why the step cannot be done where it stands; nothing where it can."""
     yield from _alone(step)
+    if isinstance(step, NarrowWindows) and known.window and step.tokens >= known.window:
+        yield f"windows of {step.tokens} are no narrower than {known.window}: give fewer tokens"
     yield from _astray(step, known)
     if known.form:
         yield from form.unfit(step, known.form)
@@ -157,6 +161,8 @@ def _alone(step: Step) -> Iterator[str]:
             )
         case Distill() if [*step.layers] != (rising := sorted(set(step.layers))):
             yield f"layers {step.layers} do not rise: say {tuple(rising)}"
+        case NarrowWindows() if 2 * step.overlap >= step.tokens:
+            yield f"an overlap of {step.overlap} is half of {step.tokens} tokens or more: give less"
         case Factorize(bond=None, embedding=None):
             yield "give a bond, a rank of the embedding, or both"
         case PruneStructure(heads=0, columns=0):

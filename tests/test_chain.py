@@ -19,6 +19,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    NarrowWindows,
     Pack,
     Pretrain,
     Prune,
@@ -69,6 +70,14 @@ def test_every_recipe_is_possible(name: str) -> None:
         ((RunWith(), Quantize()), "which leaves a graph for another runtime: it takes an exported"),
         ((Pack(), RunWith()), "RunWith cannot follow Pack, which leaves a packed graph"),
         ((Pack(), Restore()), "Restore cannot follow Pack"),
+        (
+            (*TUNED, NarrowWindows(tokens=256)),
+            "NarrowWindows: windows of 256 are no narrower than 256: give fewer tokens",
+        ),
+        (
+            (*TUNED, NarrowWindows(tokens=64, overlap=32)),
+            "NarrowWindows: an overlap of 32 is half of 64 tokens or more: give less",
+        ),
     ],
 )
 def test_contradictions_are_said_in_one_line(steps: tuple[Step, ...], line: str) -> None:
