@@ -162,6 +162,8 @@ def read(text: str) -> Routes:
     except msgspec.ValidationError as error:
         raise BadRoutes(_told(str(error), text)) from None
     for index, route in enumerate(routes.route):
+        for field in (each for each in route.when if each in Route.__struct_fields__):
+            raise BadRoutes(f"{_line(text, index, field)}: route {route.name}: {_inside(field)}")
         wrong = _wrong_alone(route) or _unreachable(route, routes.route[:index])
         if wrong:
             raise BadRoutes(f"{_line(text, index)}: route {route.name}: {wrong}")
@@ -200,6 +202,14 @@ def _strange(route: Route, known: Known) -> Iterator[tuple[str, str]]:
     if wanted is not None and languages and wanted not in languages:
         wrong = f"no variant of {route.task} is for {wanted}; known are {', '.join(languages)}"
         yield "language", wrong
+
+
+def _inside(field: str) -> str:
+    """What is said of a field that stands where headers do: as one it would never match."""
+    return (
+        f"when holds headers, and {field} is a field of the route: write {field} = ... on a line "
+        f"of its own; a header that is called so is written {field.title()}"
+    )
 
 
 def _wrong_alone(route: Route) -> str | None:

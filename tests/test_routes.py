@@ -79,6 +79,15 @@ down_s = 1.5
             ROUTE + 'split = { a = 1, b = 1 }\ncanary = { variant = "a", max_disagreement = 0 }',
             "line 6: canary.max_disagreement: Expected `float` > 0.0",
         ),
+        (
+            ROUTE + 'variant = "a"\nwhen = { "X-Desk" = "sports", key = "desk" }',
+            "line 6: route one: when holds headers, and key is a field of the route: "
+            "write key = ... on a line of its own; a header that is called so is written Key",
+        ),
+        (
+            ROUTE + '[route.policy]\n[route.when]\nvariant = "a"',
+            "line 7: route one: when holds headers, and variant is a field of the route",
+        ),
         (ROUTE + "wieght = 3", "line 5: Object contains unknown field `wieght`"),
         (ROUTE + "policy = { prefer = 'good' }", "line 5: policy.prefer: Invalid enum value"),
         ("\n\n[[route]]\nname = 'x'\n", "line 3: Object missing required field `task`"),
@@ -90,6 +99,11 @@ def test_what_cannot_be_meant_is_refused_with_its_line(text: str, wrong: str) ->
     with pytest.raises(BadRoutes) as error:
         read(text)
     assert str(error.value).startswith(wrong)
+
+
+def test_a_header_may_be_called_as_a_field_is() -> None:
+    (route,) = read(ROUTE + 'variant = "a"\nwhen = { Key = "desk" }').route
+    assert route.when == {"Key": "desk"} and route.key is None
 
 
 def test_a_route_that_is_never_reached_is_refused() -> None:
