@@ -1,7 +1,7 @@
 """
 Where the server listens, and whether it may without keys.
 
-Knows BentoML's command lines; nothing of keys themselves or of requests.
+Knows BentoML's command lines; nothing of keys but how one is made, and nothing of requests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import click
 from bentoml._internal.configuration.containers import BentoMLContainer
 
 from models.errors import BadSetting
+from service.keys import COMMAND
 from service.settings import Settings
 
 
@@ -56,9 +57,7 @@ def check(settings: Settings, host: str | None) -> None:
         )
 
 
-_MAKE_ONE = (
-    "make one with `python -m service.keys new NAME >> keys.toml` and give KADOGO_KEYS=keys.toml"
-)
+_MAKE_ONE = f"make one with `{COMMAND} >> keys.toml` and give KADOGO_KEYS=keys.toml"
 
 
 def _is_loopback(host: str) -> bool:

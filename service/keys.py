@@ -29,6 +29,8 @@ from models.errors import BadSetting
 from models.spec import Value
 from service.rate import Rate
 
+# As it is typed where the server is made and served; the system's own Python lacks what it needs.
+COMMAND = ".venv/bin/python -m service.keys new NAME"
 # A scanner of repositories and logs can look for it.
 PREFIX = "kadogo_"
 
@@ -66,7 +68,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # What each field must be, for whoever wrote something else: his value may be a token.
 _WANTED = {
     "name": "1 to 64 of a-z 0-9 . _ -, the first a letter or a digit",
-    "sha256": "64 hexadecimal digits, as `python -m service.keys new NAME` prints them",
+    "sha256": f"64 hexadecimal digits, as `{COMMAND}` prints them",
     "scopes": f"a list of {', '.join(Scope)}",
     "rate": "as {requests = 600, seconds = 60, burst = 100}, whole numbers of 1 to a billion; "
     "seconds are 60 and burst is as requests where they are left out",
@@ -212,15 +214,21 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.keys", description="API keys.")
     made = parser.add_subparsers(required=True).add_parser("new", help="make a key")
     made.add_argument("name", help=_WANTED["name"])
-    made.add_argument("--scope", action="append", choices=[*Scope], help="infer; may be repeated")
+    scopes = [each.value for each in Scope]
+    made.add_argument("--scope", action="append", choices=scopes, help="infer; may be repeated")
     made.add_argument("--rate", metavar="N/S", help="so many requests in so many seconds: 600/60")
     made.add_argument("--burst", type=int, help="so many of them at once after a rest")
     asked = parser.parse_args(argv)
     try:
-        token, lines = new(asked.name, asked.scope or [Scope.INFER], _rate(asked.rate, asked.burst))
+        rate = _rate(asked.rate, asked.burst)
     except (ValueError, msgspec.ValidationError):
-        wanted = f"NAME is {_WANTED['name']}; --rate is as 600/60, --burst a whole number with it"
-        parser.error(wanted)
+        parser.error(
+            "--rate is as 600/60, --burst a whole number with it, all of them of 1 to a billion"
+        )
+    try:
+        token, lines = new(asked.name, map(Scope, asked.scope or scopes[:1]), rate)
+    except msgspec.ValidationError:
+        parser.error(f"NAME is {_WANTED['name']}")
     print(lines, end="", flush=True)
     print(
         f"\nThe token, shown this once; the server keeps only its hash:\n{token}", file=sys.stderr

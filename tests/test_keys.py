@@ -167,13 +167,24 @@ def test_without_a_scope_a_key_may_only_infer(tmp_path: Path) -> None:
     assert key.scopes == (Scope.INFER,) and key.rate is None
 
 
+RATE = "--rate is as 600/60, --burst a whole number with it, all of them of 1 to a billion\n"
+
+
 @pytest.mark.parametrize(
-    "words",
-    [("News room",), ("a", "--rate", "6"), ("a", "--burst", "6"), ("a", "--rate", "0/60"), ()],
+    ("words", "wanted"),
+    [
+        (("News room",), "NAME is 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit\n"),
+        (("a", "--rate", "6"), RATE),
+        (("a", "--burst", "6"), RATE),
+        (("a", "--rate", "0/60"), RATE),
+        (("a", "--scope", "root"), "invalid choice: 'root' (choose from 'infer', 'admin')\n"),
+        ((), "the following arguments are required: name\n"),
+    ],
 )
-def test_the_command_says_what_it_wants(words: tuple[str, ...]) -> None:
+def test_the_command_says_what_it_wants(words: tuple[str, ...], wanted: str) -> None:
     done = new(*words)
     assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.endswith(wanted)
     assert "python -m service.keys" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -441,7 +441,8 @@ def test_a_server_that_others_can_reach_does_not_start_without_keys(
 ) -> None:
     said = refused_start(tmp_path, *words, **environment)
     assert said.startswith(f"kadogo: bound to {host} it would answer whoever reaches it; make one")
-    for way in ("service.keys new", "KADOGO_KEYS=", "--host", "KADOGO_AUTH=off"):
+    made = ".venv/bin/python -m service.keys new NAME >> keys.toml"
+    for way in (made, "KADOGO_KEYS=", "--host", "KADOGO_AUTH=off"):
         assert way in said
 
 
