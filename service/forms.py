@@ -6,6 +6,8 @@ Knows nothing of HTTP, nor which kinds there are.
 
 from __future__ import annotations
 
+import codecs
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -37,7 +39,7 @@ class FieldsInvalid(InvalidRequest):
 
 class Form(Generic[Kind]):
     """
-    How bodies of one kind are read. One needs `inputs`; fields may be values of a kind themselves.
+    How bodies of one kind are read. Fields may be values of a kind themselves.
 
     elsewhere  name of a field that another kind of body knows, deeper than its top -> what to say
     said       pointer -> what to say of whatever is wrong there
@@ -67,7 +69,8 @@ class Form(Generic[Kind]):
         except msgspec.ValidationError as error:
             wrong = [self._field_error(str(error))]
             # An unknown field is often `inputs` misspelt: say both.
-            if str(error).startswith(UNKNOWN) and _lacks_inputs(body):
+            needed = "inputs" in self._kind.__struct_fields__
+            if needed and str(error).startswith(UNKNOWN) and _lacks_inputs(body):
                 wrong.append(FieldError("", "Object missing required field `inputs`"))
             raise FieldsInvalid(*wrong) from None
 
@@ -97,12 +100,23 @@ class Form(Generic[Kind]):
             for name, detail in self._elsewhere.items():
                 if message.startswith(f"{UNKNOWN} `{name}` "):
                     return FieldError(f"/{outer}/{name}", detail)
-            return FieldError(f"/{outer}", _known(inner))
-        return FieldError("", _known(self._kind))
+            return FieldError(f"/{outer}", unknown(message, inner))
+        return FieldError("", unknown(message, self._kind))
 
 
 # How msgspec's message begins of a field it does not know; its name is of the caller's making.
 UNKNOWN = "Object contains unknown field"
+# A longer one is like none of ours.
+_NAMED = re.compile(f"{UNKNOWN} `([^`]{{1,40}})`")
+
+
+def unknown(message: str, kind: type[msgspec.Struct], what: str = "field") -> str:
+    """What is said of such a message: the nearest of our own names, and all of them."""
+    known = kind.__struct_fields__
+    named = _NAMED.match(message)
+    close = difflib.get_close_matches(named[1].lower(), known, n=1) if named else []
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"unknown {what}; {hint}known are {', '.join(known)}"
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -139,6 +153,8 @@ def _malformed(body: bytes, message: str) -> str:
     """What is not JSON, where msgspec's own message would lead astray."""
     if not body.strip():
         return "the body is empty"
+    if body.startswith(codecs.BOM_UTF8):
+        return "the body begins with a byte order mark: send the JSON without it"
     if "surrogate" in message or ("truncated" in message and _HALF_AT_END.search(body[-11:])):
         return "a \\u escape in the body is half of a surrogate pair and its other half is missing"
     return f"the body is not JSON: {_safe(message)}"
@@ -180,10 +196,6 @@ def _is_enum(each: Any) -> TypeGuard[type[StrEnum]]:
 
 def _values(each: type[StrEnum]) -> str:
     return ", ".join(each)
-
-
-def _known(kind: type[msgspec.Struct]) -> str:
-    return f"unknown field; known are {', '.join(kind.__struct_fields__)}"
 
 
 def _safe(message: str) -> str:

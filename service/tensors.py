@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import MalformedRequest, TooLarge
-from service.forms import UNKNOWN, FieldError, FieldsInvalid, decoded, pointed
+from service.forms import UNKNOWN, FieldError, FieldsInvalid, decoded, pointed, unknown
 
 # The one input every variant has.
 TEXT = "text"
@@ -250,7 +250,7 @@ def _field_error(message: str) -> FieldError:
     place = re.sub(r"/\d+", "/0", error.pointer)
     pointer = error.pointer if place in _KNOWN else ""
     what, kind = _KNOWN.get(place, _KNOWN[""])
-    return FieldError(pointer, f"unknown {what}; known are {', '.join(kind.__struct_fields__)}")
+    return FieldError(pointer, unknown(message, kind, what))
 
 
 # --- out -------------------------------------------------------------------------------------

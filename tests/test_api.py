@@ -186,6 +186,11 @@ def test_an_empty_body_is_called_empty(client: TestClient, body: bytes) -> None:
     assert refused(client, "/v1/ner", body)["detail"] == "the body is empty"
 
 
+def test_a_byte_order_mark_is_called_so(client: TestClient) -> None:
+    detail = refused(client, "/v1/ner", b'\xef\xbb\xbf{"inputs": "a"}')["detail"]
+    assert detail == "the body begins with a byte order mark: send the JSON without it"
+
+
 @pytest.mark.parametrize(
     "text",
     [r"\ud83d", r"\ud83dabc", r"\uDBFF and more", r"\ude00 and more", r"\ud83d\n", r"\ud83d\ud83d"],
@@ -294,6 +299,24 @@ def test_an_unknown_field_is_answered_with_the_known_ones(
     problem = refused(client, "/v1/ner", json.dumps(body))
     assert [error["detail"] for error in problem["errors"]] == [f"unknown field; known are {known}"]
     assert "SECRET" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ({"inputs": "a", "varient": "ner-int8"}, "unknown field; did you mean variant? known are "),
+        ({"inputs": "a", "Parameters": {}}, "unknown field; did you mean parameters? known are "),
+        ({"inputs": "a", "parameters": {"minscore": 1}}, "unknown field; did you mean min_score? "),
+        ({"inputs": "a", "variant" * 9: 1}, "unknown field; known are "),
+        ({"inputs": "a", "": 1}, "unknown field; known are "),
+    ],
+)
+def test_a_misspelt_field_is_answered_with_the_nearest(
+    client: TestClient, body: Any, hint: str
+) -> None:
+    [error] = refused(client, "/v1/ner", json.dumps(body))["errors"]
+    assert error["detail"].startswith(hint)
+    assert not {"varient", "Parameters", "minscore", "variant" * 9} & {*error["detail"].split()}
 
 
 @pytest.mark.parametrize("body", [{"SECRET": "a"}, {"parameters": {"SECRET": 1}}])

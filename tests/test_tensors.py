@@ -143,6 +143,7 @@ ABCD = packed([b"abcd"])
             "/outputs/0/parameters: unknown parameter; known are binary_data",
         ),
         ({**body(), "SECRET": 1}, "the body: unknown field; known are inputs, id, outputs, param"),
+        ({**body(), "outputz": []}, "the body: unknown field; did you mean outputs? known are inp"),
         ({**body(), "x` - at `$.SECRET": 1}, "the body: unknown field; known are inputs"),
         ({**body(), "parameters": {"SECRET": None}}, "/parameters/-: Expected"),
         ({**body(), "parameters": {"SECRET": ["SECRET"]}}, "/parameters/-: Expected"),
