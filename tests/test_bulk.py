@@ -237,17 +237,32 @@ def test_a_line_that_cannot_be_read_is_set_aside_and_not_repeated(
         b'{"text": "secret"}': "the id is missing",
         b'{"id": 10, "text": "' + b"secret" * 1000 + b'"}':
             "the text has more than 5000 characters",
-        b'{"id": 11, "text": "\\ud83d secret"}': "the line is not JSON",
+        b'{"id": 11, "text": "\\ud83d secret"}':
+            "half of a surrogate pair is missing in the line",
         b'{"id": 12, "text": "' + b"a" * (9 << 20) + b'"}': "the line is too long",
+        b'{"id": 13, "text": "Kano", "by": "\\udc00"}':
+            "half of a surrogate pair is missing in the line",
+        b'{"id": "\\ud83d", "text": "Kano"}': "half of a surrogate pair is missing in the line",
+        b'{"id": 15, "text": NaN}': "the line is not JSON",
     }  # fmt: skip
     corpus = tmp_path / "in.jsonl"
     corpus.write_bytes(b"\xef\xbb\xbf" + good + b"\n".join(bad) + b"\n" + good)
     came = tagged(zoo, tmp_path / "out.jsonl", corpus, id="id")
-    assert (came.rows, came.tagged) == (12, 2)
+    assert (came.rows, came.tagged) == (15, 2)
     rejected = lines(tmp_path / "out.rejected.jsonl")
     assert [(row["row"], row["reason"]) for row in rejected] == list(enumerate(bad.values(), 2))
-    assert [row["id"] for row in rejected] == [None, None, None, None, 6, 7, None, 10, None, None]
+    ids = [None, None, None, None, 6, 7, None, 10, 11, None, 13, None, None]
+    assert [row["id"] for row in rejected] == ids
     assert "secret" not in (tmp_path / "out.rejected.jsonl").read_text()
+
+
+def test_half_of_a_pair_is_told_with_its_rows_id_in_parquet_too(zoo: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "in.jsonl"
+    corpus.write_text('{"id": 1, "text": "Kano"}\n{"id": 2, "text": "\\ud83d"}\n')
+    came = tagged(zoo, tmp_path / "out.parquet", corpus, id="id", kind=Kind.PARQUET)
+    assert (came.rows, came.tagged) == (2, 1)
+    [row] = lines(tmp_path / "out.rejected.jsonl")
+    assert (row["id"], row["reason"]) == (2, "half of a surrogate pair is missing in the line")
 
 
 def test_lines_become_columns_and_what_fits_none_is_set_aside(zoo: Path, tmp_path: Path) -> None:
@@ -398,13 +413,19 @@ def test_what_is_no_runs_is_not_written_over(zoo: Path, tmp_path: Path) -> None:
     ("words", "line"),
     [
         (["none.jsonl"], "none.jsonl: there is no such file"),
-        (["in.csv"], "in.csv: what is in it shows in its name"),
+        (["in.csv"], "in.csv: CSV is not read; make it JSON lines (.jsonl) or Parquet"),
+        (["in.docx"], "in.docx: its name ends in none that is read: .parquet .pq"),
         (["s3://bucket/in.jsonl"], "s3fs"),
         (["nonsense://in.jsonl"], "Protocol not known: nonsense"),
         (["in.jsonl", "--variant", "ner-large"], "there is no variant ner-large"),
         (["in.jsonl", "--out", "out.csv"], "give a name in .parquet or .jsonl"),
         (["in.jsonl", "--text-column", "body"], "there is no column body: there are text"),
-        (["in.jsonl", "--parameters", '{"top_k": 1}'], "unknown field"),
+        (
+            ["in.jsonl", "--parameters", '{"minscore": 1}'],
+            "--parameters: unknown field; did you mean min_score? "
+            "known are min_score, aggregation, offset_unit\n",
+        ),
+        (["mixed.jsonl", "--out", "out.parquet"], "the field n holds values of several kinds"),
         (["in.jsonl", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: nothing answers there"),
         (["in.jsonl", "--address", "auto"], "give HOST:PORT of the cluster's head"),
         (["in.jsonl", "in.parquet"], "the inputs are of several kinds"),
@@ -424,7 +445,9 @@ def test_what_cannot_be_done_is_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KADOGO_CATALOG", str(zoo))
     write_lines(tmp_path / "in.jsonl", [{"text": "Kano"}])
+    write_lines(tmp_path / "mixed.jsonl", [{"text": "Kano", "n": n} for n in (1, "x")])
     (tmp_path / "in.csv").touch()
+    (tmp_path / "in.docx").touch()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 1000)[:-20])
     pq.write_table(pa.table({"text": ["Kano"]}), tmp_path / "in.parquet")

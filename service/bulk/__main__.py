@@ -198,7 +198,7 @@ def _options(parameters: str, task: Task) -> Options:
     try:
         return form.read(parameters.encode()).options()
     except KadogoError as error:
-        raise Refused(f"--parameters: {error}") from error
+        raise Refused(f"--parameters: {str(error).removeprefix('the body: ')}") from error
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

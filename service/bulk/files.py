@@ -58,10 +58,7 @@ def find(asked: Sequence[str]) -> list[Found]:
         listed |= {p if local else str(store.unstrip_protocol(p)): i for p, i in found.items()}
     for path in listed:
         if kind_of(path) is None:
-            raise Refused(
-                f"{path}: what is in it shows in its name: {' '.join(SUFFIXES)}, "
-                f"of lines also with {' '.join(COMPRESSED)}"
-            )
+            raise Refused(f"{path}: {_unread(path)}")
     names = _names(sorted(listed))
     return [
         Found(path=path, name=names[path], size=int(info.get("size") or 0), stamp=_stamp(info))
@@ -139,6 +136,14 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
 def write(path: str, content: bytes) -> None:
     with replacing(path) as file:
         file.write(content)
+
+
+def _unread(path: str) -> str:
+    """Why a file of no known kind is not read, and what would be."""
+    if {".csv", ".tsv"} & {*Path(path.lower()).suffixes}:
+        return "CSV is not read; make it JSON lines (.jsonl) or Parquet (.parquet)"
+    known, packed = " ".join(SUFFIXES), " ".join(COMPRESSED)
+    return f"its name ends in none that is read: {known}, of lines also with {packed} after it"
 
 
 def _listed(store: Any, inside: str) -> dict[str, dict[str, Any]]:

@@ -7,10 +7,11 @@ Knows nothing of pipelines or of who asks. Imports pyarrow, which is not among w
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -135,7 +136,7 @@ def _sample(inputs: Sequence[Found]) -> list[dict[str, Any]]:
         with opened(each.path, unpack=True) as file:
             for line in islice(_lines(file), SAMPLE - len(sample)):
                 row = _object(line, Any)
-                if not isinstance(row, Fault):
+                if isinstance(row, dict):
                     sample.append(row)
     return sample
 
@@ -146,13 +147,15 @@ def _named(sample: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _learnt(sample: Sequence[Mapping[str, Any]]) -> pa.Schema:
     """The columns of JSON lines."""
-    try:
-        kinds = [(n, pa.array([row.get(n) for row in sample]).type) for n in _named(sample)]
-    except (pa.ArrowException, OverflowError):  # its message may repeat a value
-        raise Refused(
-            "a field holds values of several kinds, which no column of Parquet can: "
-            "ask for .jsonl instead"
-        ) from None
+    kinds = []
+    for name in _named(sample):
+        try:
+            kinds.append((name, pa.array([row.get(name) for row in sample]).type))
+        except (pa.ArrowException, OverflowError):  # its message may repeat a value
+            raise Refused(
+                f"the field {name} holds values of several kinds, which no column of Parquet can: "
+                "ask for .jsonl instead"
+            ) from None
     return pa.schema(kinds)
 
 
@@ -253,9 +256,10 @@ class _Lines:
             body = [_of_text(line, part.name, number) for number, line in numbered]
             return self._as_asked(*_split(body, _same, self._ask.text, self._ask.id))
         # Without a schema fields are carried over as they are written.
-        body = [_object(line, msgspec.Raw if self._schema is None else Any) for line in lines]
+        of = msgspec.Raw if self._schema is None else Any
         unwrap = msgspec.json.decode if self._schema is None else _same
-        return self._as_asked(*_split(body, unwrap, self._ask.text, self._ask.id))
+        objects = [_object(line, of) for line in lines]
+        return self._as_asked(*_split(objects, unwrap, self._ask.text, self._ask.id))
 
     def _as_asked(self, texts: list[object], ids: list[object], body: list[dict[str, Any]]) -> Rows:
         """Rows whose fields fit nowhere are faults."""
@@ -303,7 +307,18 @@ def _of_text(line: bytes | Fault, name: str, number: int) -> dict[str, Any] | Fa
         return Fault(said.NOT_UTF8)
 
 
-def _object(line: bytes | Fault, of: Any) -> dict[str, Any] | Fault:
+class _Half(NamedTuple):
+    """A line that would be JSON but for half of a surrogate pair, and its fields."""
+
+    fields: dict[str, Any]
+
+    def id(self, name: str | None) -> object:
+        """None where the half is in it."""
+        found = self.fields.get(name) if name else None
+        return found if _is_unicode(found) else None
+
+
+def _object(line: bytes | Fault, of: Any) -> dict[str, Any] | _Half | Fault:
     if isinstance(line, Fault):
         return line
     try:
@@ -315,7 +330,24 @@ def _object(line: bytes | Fault, of: Any) -> dict[str, Any] | Fault:
     except msgspec.ValidationError:
         return Fault(said.NOT_AN_OBJECT)
     except (msgspec.DecodeError, RecursionError):
-        return Fault(said.NOT_JSON)
+        return _half(line) or Fault(said.NOT_JSON)
+
+
+def _half(line: bytes) -> _Half | None:
+    """Python's own JSON takes halves, where msgspec tells them from nothing else."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return None if _is_unicode(found) else _Half(found)
+
+
+def _is_unicode(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _same(value: Any) -> Any:
@@ -323,16 +355,16 @@ def _same(value: Any) -> Any:
 
 
 def _split(
-    body: Sequence[dict[str, Any] | Fault], unwrap: Any, text: str, id_: str | None
+    body: Sequence[dict[str, Any] | _Half | Fault], unwrap: Any, text: str, id_: str | None
 ) -> tuple[list[object], list[object], list[dict[str, Any]]]:
     """Texts, ids and fields; where a row cannot be read its fault stands for its text."""
     texts: list[object] = []
     ids: list[object] = []
     kept: list[dict[str, Any]] = []
     for row in body:
-        if isinstance(row, Fault):
-            texts.append(row)
-            ids.append(None)
+        if isinstance(row, _Half | Fault):
+            texts.append(row if isinstance(row, Fault) else Fault(said.HALF))
+            ids.append(row.id(id_) if isinstance(row, _Half) else None)
             kept.append({})
             continue
         try:
