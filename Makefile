@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything installs itself into .venv first.
 
 PYTHON ?= python3
-# PyTorch's CPU wheels are a tenth the size: make test TORCH_INDEX=<index from pytorch.org>
+# PyTorch's CPU wheels are a tenth the size: make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 HOST ?= 127.0.0.1
 PORT ?= 3000
@@ -38,6 +38,8 @@ help: ## list the targets
 
 # create_server binds as the server will (SO_REUSEADDR); all but a port in use is left to the server.
 serve: .venv/.serve ## serve the embedded models on 127.0.0.1:3000
+	@[ "$(PORT)" -ge 1 ] 2>/dev/null && [ "$(PORT)" -le 65535 ] || { \
+	  echo "PORT=$(PORT) is no port: give one of 1 to 65535, as make serve PORT=3001" >&2; exit 1; }
 	@if $(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT)))' 2>&1 \
 	  | grep -q 'in use'; then \
 	  echo "port $(PORT) is in use: make serve PORT=$$(($(PORT) + 1))" >&2; exit 1; fi

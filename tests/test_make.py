@@ -66,6 +66,15 @@ def test_a_port_in_use_is_one_line_with_another(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"port {port} is in use: make serve PORT={port + 1}\nmake: ")
 
 
+@pytest.mark.parametrize("port", ["99999", "65536", "0", "-1", "http", ""])
+def test_what_is_no_port_is_one_line(tmp_path: Path, port: str) -> None:
+    made(tmp_path)
+    done = make(tmp_path, "serve", f"PORT={port}")
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.startswith(f"PORT={port} is no port: give one of 1 to 65535, as make serve ")
+    assert done.stderr.count("\n") == 2  # with make's own
+
+
 @pytest.mark.parametrize(
     ("args", "passed_on"),
     [
