@@ -19,6 +19,7 @@ from msgspec import Meta
 from models.errors import BadSetting, InvalidRequest
 from models.spec import Task, Value, Variant
 from service.policy import Policy
+from service.schemas import LANGUAGE
 
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -244,6 +245,11 @@ _AT = re.compile(r"^(?P<said>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$")
 _IN_ROUTE = re.compile(r"^route\[(\d+)\]\.?")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _BEGINS = re.compile(r"\s*\[\[\s*route\s*\]\]")
+# Of fields for which msgspec would tell the pattern alone: what is wrong with them.
+_PATTERNS = {
+    "name": "a name is 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit",
+    "policy.language": LANGUAGE,
+}
 
 
 def _told(message: str, text: str) -> str:
@@ -257,6 +263,8 @@ def _told(message: str, text: str) -> str:
     else:
         field = path
         where = _place(text.splitlines(), 0, named[1] if named else _last(field))
+    if "matching regex" in said:
+        said = _PATTERNS.get(field, said)
     return ": ".join(filter(None, [where, field, said]))
 
 

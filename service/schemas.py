@@ -325,7 +325,8 @@ def read_limit(body: bytes) -> KeyLimit:
     return _LIMITS.convert(decoded(body, msgspec.json.Decoder()))
 
 
-_SAID = {"/policy/language": "a language is its ISO 639-3 code, as hau"}
+LANGUAGE = "a language is its ISO 639 code, such as hau or ha, in lower case"
+_SAID = {"/policy/language": LANGUAGE}
 _FORMS = {task: Form(kind, _elsewhere(task), _SAID) for task, kind in ASKS.items()}
 
 

@@ -459,7 +459,10 @@ def test_an_unsatisfied_policy_is_a_409_with_the_nearest(client: TestClient) -> 
     [
         ({"prefer": "SECRET"}, "/policy/prefer", "it is one of smallest, fastest, best, cheapest"),
         ({"min_f1": 90}, "/policy/min_f1", "Expected `float` <= 1.0"),
-        ({"language": "Hausa"}, "/policy/language", "a language is its ISO 639-3 code, as hau"),
+        *(
+            ({"language": it}, "/policy/language", "a language is its ISO 639 code, such as hau or")
+            for it in ("HA", "Hausa", "")
+        ),
         ({"language": "qq"}, "/policy", "language is an ISO 639-3 code such as hau"),
         ({"SECRET": 1}, "/policy", "unknown field; known are prefer, min_f1, max_f1_drop"),
         ({"degrade": "no"}, "/policy/degrade", "it is one of allowed, never"),

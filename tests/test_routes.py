@@ -90,6 +90,14 @@ down_s = 1.5
         ),
         (ROUTE + "wieght = 3", "line 5: Object contains unknown field `wieght`"),
         (ROUTE + "policy = { prefer = 'good' }", "line 5: policy.prefer: Invalid enum value"),
+        (
+            ROUTE + "policy = { language = 'HA' }",
+            "line 5: policy.language: a language is its ISO 639 code, such as hau or ha, in lower",
+        ),
+        (
+            ROUTE.replace('"one"', '"The desk"'),
+            "line 3: name: a name is 1 to 64 of a-z 0-9 . _ -, the first a letter or a digit",
+        ),
         ("\n\n[[route]]\nname = 'x'\n", "line 3: Object missing required field `task`"),
         ("[ladder]\nup_s = 2", "line 1: ladder: up_s 2 must be below down_s 0.5"),
         ("\n[lader]\nup_s = 2", "line 2: Object contains unknown field `lader`"),
