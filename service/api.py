@@ -60,7 +60,7 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
     hot: list[BaseRoute] = [
         Route(path, answers.endpoint(task), methods=["POST"]) for task, path in PATHS.items()
     ]
-    return Starlette(
+    app = Starlette(
         routes=[
             *hot,
             *answers.others(),
@@ -71,6 +71,10 @@ def build(answers: Answers, *, lifespan: Lifespan[Starlette] | None = None) -> S
         exception_handlers={HTTPException: problem, KadogoError: problem, Exception: problem},
         lifespan=lifespan,
     )
+    # A slash too many is no path, as any other: Starlette would send the caller on, without a body
+    # or a request id, to wherever his Host says, and by http.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Answers:

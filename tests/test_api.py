@@ -388,10 +388,13 @@ def test_a_wrong_method_is_told_the_right_one(client: TestClient) -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_an_unknown_path_is_a_problem(client: TestClient) -> None:
-    response = client.get("/v1/nothing")
-    assert response.status_code == 404
-    assert response.json()["type"] == "urn:kadogo:problem:unknown_path"
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/ner/", "/v1/variants/", "/v2/"])
+def test_an_unknown_path_is_a_problem(client: TestClient, path: str) -> None:
+    headers = {"Host": "elsewhere.example", "X-Request-ID": "mine"}
+    response = client.post(path, json={}, headers=headers, follow_redirects=False)
+    assert response.status_code == 404 and "location" not in response.headers
+    assert "there is nothing here; /docs shows what there is" in response.text
+    assert response.headers["x-request-id"] == "mine"
 
 
 def test_no_text_is_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
