@@ -73,6 +73,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Kadogo API</title>
+<link rel="icon" href="page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="docs/assets/swagger-ui.css">
 </head>
 <body>

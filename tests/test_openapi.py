@@ -281,7 +281,9 @@ def test_the_docs_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "http" not in re.sub(r"<!doctype html>", "", page.text)
-    for asset in re.findall(r"(?:src|href)=\"(docs/[^\"]+)\"", page.text):
+    assets = re.findall(r"(?:src|href)=\"((?:docs|page)/[^\"]+)\"", page.text)
+    assert "page/icon.svg" in assets  # else browsers ask for /favicon.ico
+    for asset in assets:
         assert client.get(f"/{asset}").status_code == 200, asset
 
 
