@@ -85,7 +85,9 @@ def load(
         except BrokenVariant as error:
             catalog.quarantined[folder.name] = str(error)
         except Exception as error:  # unforeseen, and still only this variant's affair
-            catalog.quarantined[folder.name] = f"it cannot be opened: {error!r}"
+            catalog.quarantined[folder.name] = (
+                f"it cannot be opened: {_inside(folder, repr(error))}"
+            )
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(attempt, folders))  # raises what one of them raised
@@ -115,7 +117,7 @@ def read(folder: Path) -> Variant:
             raise BrokenVariant(_of_another_format(written, folder.name))
         variant = msgspec.json.decode(content, type=Variant)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenVariant(f"{MANIFEST} cannot be read: {error}") from error
+        raise BrokenVariant(f"{MANIFEST} cannot be read: {_inside(folder, error)}") from error
     if variant.name != folder.name:
         raise BrokenVariant(f"{MANIFEST} is of {variant.name}, its folder is called {folder.name}")
     return variant
@@ -128,12 +130,16 @@ def open_variant(folder: Path, options: SessionOptions | None = None) -> Pipelin
     In turn: the files' hashes, what packed ones unpack to, the weights' dtypes, the width of the
     output, the golden answers. Raises `BrokenVariant` naming the first that differs.
     """
-    variant = read(folder)
-    _check_files(variant, folder)
-    _check_packed(variant, folder)
-    _check_weights(variant, folder)
-    pipeline = Pipeline.open(variant, folder, options or SessionOptions())
-    prove(pipeline)
+    try:
+        variant = read(folder)
+        _check_files(variant, folder)
+        _check_packed(variant, folder)
+        _check_weights(variant, folder)
+        pipeline = Pipeline.open(variant, folder, options or SessionOptions())
+        prove(pipeline)
+    except BrokenVariant as error:
+        error.args = (_inside(folder, error),)
+        raise
     return pipeline
 
 
@@ -170,6 +176,11 @@ def golden(pipeline: Pipeline, texts: Iterable[tuple[str, str]]) -> tuple[Golden
         _golden(text, language, answer)
         for (text, language), answer in zip(pairs, answers, strict=True)
     )
+
+
+def _inside(folder: Path, said: object) -> str:
+    """As seen from the folder: callers are told too, and need not know where it lies."""
+    return str(said).replace(f"{folder}/", "")
 
 
 def _folders(root: Path) -> list[Path]:

@@ -60,6 +60,12 @@ def reweigh(folder: Path, change) -> None:
     write_manifest(folder, files=msgspec.to_builtins(describe(folder)))
 
 
+def mistyped(folder: Path) -> None:
+    """A graph that onnxruntime refuses: it says which file."""
+    reweigh(folder, lambda table: table.astype(np.float16))
+    write_manifest(folder, weights=census(folder, Runtime.ONNX))
+
+
 def broken(folder: Path) -> str:
     with pytest.raises(BrokenVariant) as caught:
         open_variant(folder)
@@ -168,6 +174,10 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(ner):
         (lambda f: (f / "tokenizer.json").unlink(), "files are missing: tokenizer.json"),
         (lambda f: (f / "notes.txt").touch(), "files are not in the manifest: notes.txt"),
         (lambda f: (f / "variant.json").unlink(), "variant.json cannot be read"),
+        (
+            lambda f: ((f / "variant.json").unlink(), (f / "variant.json").mkdir()),
+            r"^variant.json cannot be read: \[Errno 21\] Is a directory: 'variant.json'$",
+        ),
         (lambda f: (f / "variant.json").write_text("{"), "variant.json cannot be read"),
         (lambda f: write_manifest(f, colour="red"), "variant.json cannot be read: .*colour"),
         (
@@ -188,6 +198,7 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(ner):
         ),
         (lambda f: write_manifest(f, name="other"), "is of other, its folder is called ner-tiny"),
         (lambda f: flip(f / "tokenizer.json"), "tokenizer.json is not the file"),
+        (mistyped, "^model.onnx does not load: .*from model.onnx failed"),
     ],
 )
 def test_a_damaged_folder_is_quarantined_with_what_is_wrong(tmp_path, ner, news, damage, reason):
@@ -197,6 +208,7 @@ def test_a_damaged_folder_is_quarantined_with_what_is_wrong(tmp_path, ner, news,
     with pytest.raises(BrokenVariant, match=reason) as caught:
         open_variant(ner)
     assert found.quarantined["ner-tiny"] == str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_an_error_nobody_foresaw_is_one_variants_affair(tmp_path, news):
