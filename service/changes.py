@@ -65,7 +65,12 @@ class Changes:
         return self._lanes.generations
 
     def current(self) -> Generation:
-        return self._generations.current()
+        """The newest, with the routes of the settings where none were put since."""
+        current = self._generations.current()
+        if current.content.routes is not None:
+            return current
+        content = msgspec.structs.replace(current.content, routes=self._lanes.routes)
+        return msgspec.structs.replace(current, content=content)
 
     def history(self) -> list[Generation]:
         """The newest first."""

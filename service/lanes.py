@@ -56,6 +56,7 @@ class Served:
     lanes        by name
     quarantined  name -> what is wrong with it
     manifests    of every variant of the catalog that could be read, serving or not
+    routes       those in force, as TOML; None: there are none
     """
 
     generation: int = 0
@@ -63,6 +64,7 @@ class Served:
     lanes: Mapping[str, Lane] = field(default_factory=dict)
     quarantined: Mapping[str, str] = field(default_factory=dict)
     manifests: Mapping[str, Variant] = field(default_factory=dict)
+    routes: str | None = None
     table: route.Table = field(default_factory=lambda: route.Table({}, {}))
     ladder: Ladder = field(default_factory=Ladder)
 
@@ -215,6 +217,11 @@ class Lanes:
         return self._now.lanes.get(name)
 
     @property
+    def routes(self) -> str | None:
+        """Those in force, as TOML; None: there are none."""
+        return self._now.routes
+
+    @property
     def all(self) -> list[Lane]:
         return list(self._now.lanes.values())
 
@@ -310,6 +317,7 @@ class Lanes:
                 )
         for lane in lanes.values():
             await lane.warm_up()
+        text = self._text(content)
         self._swap(
             Served(
                 generation=generation.number,
@@ -317,8 +325,9 @@ class Lanes:
                 lanes=lanes,
                 quarantined=found.quarantined,
                 manifests=found.manifests,
+                routes=text,
             ),
-            self._routes(content, _there(found.quarantined, found.manifests)),
+            self._routes(text, _there(found.quarantined, found.manifests)),
         )
         _give_back()
 
@@ -387,7 +396,8 @@ class Lanes:
                 opened[name] = self._lane(await self._opened(name, content.loads.get(name)))
                 await opened[name].warm_up()
             manifests = {**now.manifests, **{n: lane.variant for n, lane in opened.items()}}
-            chosen = self._routes(content, _there(now.quarantined, manifests))
+            text = self._text(content)
+            chosen = self._routes(text, _there(now.quarantined, manifests))
         except Exception:
             for lane in opened.values():
                 self.pool.part(lane.batcher)
@@ -402,6 +412,7 @@ class Lanes:
             lanes={name: lanes[name] for name in sorted(lanes) if name not in wrong},
             quarantined={**quarantined, **wrong},
             manifests=manifests,
+            routes=text,
         )
         self._swap(served, chosen)
         logger.info("generation %d: %s, by %s", generation.number, generation.what, generation.who)
@@ -467,16 +478,17 @@ class Lanes:
             return going
         return Trial(name, canary, shared.of_this_server(name))
 
-    def _routes(self, content: Content, variants: Mapping[str, Variant | None]) -> Routes:
-        """
-        As the content has them, else the settings.
+    def _text(self, content: Content) -> str | None:
+        """Of the routes as the content has them, else the settings."""
+        file = self._settings.routes
+        return routes.text_of(file) if content.routes is None and file else content.routes
 
+    def _routes(self, text: str | None, variants: Mapping[str, Variant | None]) -> Routes:
+        """
         They were checked when they were given. What the catalog has lost since is out of service,
         and a route never refuses: one folder that is gone must not end a server.
         """
-        file, text = self._settings.routes, content.routes
-        if text is None:
-            text = routes.text_of(file) if file else ""
+        text = text or ""
         chosen = routes.read(text)
         try:
             routes.check(chosen, text, routes.Known(variants=variants))

@@ -353,7 +353,7 @@ def _paths(ref: dict[Any, Any]) -> dict[str, Any]:
             parameters=_in_path("name"),
         ),
         "/v1/routes": {
-            **_got("routes", "The routes that were set while it served", ref, ref[RoutesNow]),
+            **_got("routes", "The routes in force", ref, ref[RoutesNow]),
             "put": {
                 **_change("route", "Route as this TOML says from now on", ref)["post"],
                 "requestBody": {"required": True, "content": {"application/toml": _ROUTES}},

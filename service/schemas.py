@@ -272,7 +272,7 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoutesNow(msgspec.Struct, frozen=True, kw_only=True):
-    """The routes as TOML; null: as the server was started, nothing was changed since."""
+    """The routes in force, as TOML: those that were put, else the file's; null: there are none."""
 
     generation: int
     routes: str | None

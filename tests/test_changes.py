@@ -80,6 +80,30 @@ def test_routes_are_changed_and_gone_back_to(settings: Settings) -> None:
     within(settings, scenario)
 
 
+def test_the_routes_in_force_are_shown_whoever_gave_them(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES)
+    put = ROUTES.replace("ner-tiny", "ner-base")
+
+    async def without(lanes: Lanes, changes: Changes) -> None:
+        assert changes.current().content.routes is None
+
+    async def started_with_a_file(lanes: Lanes, changes: Changes) -> None:
+        assert changes.current().content.routes == ROUTES
+        file.write_text("# not read yet")
+        assert changes.current().content.routes == ROUTES and answers(lanes) == "ner-tiny"
+        file.write_text(ROUTES)
+        await changes.route(put, who="amina")
+        assert changes.current().content.routes == put
+        await changes.restore(0, who="amina")
+        assert changes.current().content.routes == ROUTES and changes.current().number == 2
+
+    within(settings, without)
+    within(replace(settings, routes=file), started_with_a_file)
+
+
 def test_a_change_survives_a_restart(settings: Settings) -> None:
     async def changed(lanes: Lanes, changes: Changes) -> None:
         await changes.route(ROUTES, who="amina")
