@@ -224,7 +224,7 @@ settings, keys = settings_or_exit()
 logs.begin(settings.log)
 if settings.crowded and not bound.is_worker():
     logger.warning(settings.crowded)
-lanes = Lanes(settings)
+lanes = Lanes(settings, bound.address())
 layers = layers_of(settings, keys, lambda: lanes.key_changes)
 answers = Answers(lanes, settings, keys)
 ours = build(answers)

@@ -36,6 +36,25 @@ def host() -> str | None:
     return None
 
 
+def address() -> str | None:
+    """
+    Where a browser on this machine finds the server that this process is a worker of.
+
+    None where it is none, or its socket has no address.
+    """
+    command = click.get_current_context(silent=True)
+    if command is None or "fd" not in command.params:
+        return None
+    with socket.socket(fileno=os.dup(command.params["fd"])) as bound:
+        if bound.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        host, port = bound.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:  # every address, and no browser's
+        host = "localhost"
+    scheme = "https" if command.params.get("ssl_certfile") else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 def is_worker() -> bool:
     """Whether this process serves under another one that has started the server."""
     command = click.get_current_context(silent=True)

@@ -79,13 +79,16 @@ class Lanes:
     All lanes and their life, from opening the catalog to the last answer.
 
     Cheap to make; `start` returns at once and opens the catalog beside the event loop.
+
+    at  where to ask, for the log
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, at: str | None = None) -> None:
         self.state = State.LOADING
         self.reason: str | None = None
         self.pool = Pool(settings.runs)
         self._settings = settings
+        self._at = at
         self.generations: Generations | None = None
         self.key_changes = UNCHANGED  # what guards this process, whatever else it could take over
         self._now = Served()
@@ -291,7 +294,8 @@ class Lanes:
             elif self.state is State.LOADING:  # and not told meanwhile to stop
                 self.state = State.READY
                 took_s = monotonic() - self._started
-                logger.info("ready in %.1f s: %s", took_s, ", ".join(self._now.lanes))
+                at = f"; open {self._at}" if self._at else ""
+                logger.info("ready in %.1f s: %s%s", took_s, ", ".join(self._now.lanes), at)
         if self.generations:
             self.generations.take(current.number, self.reason)
             self._beside(self._follow(self.generations))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import click
 import pytest
 
 from models.errors import BadSetting
@@ -37,4 +39,26 @@ def test_settings_that_contradict_each_other_are_refused_everywhere(host: str | 
 
 
 def test_where_no_server_is_started_there_is_no_address() -> None:
-    assert bound.host() is None
+    assert bound.host() is None and bound.address() is None
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "more", "shown"),
+    [
+        (socket.AF_INET, "127.0.0.1", {}, "http://127.0.0.1:{}"),
+        (socket.AF_INET, "127.0.0.1", {"ssl_certfile": "a.pem"}, "https://127.0.0.1:{}"),
+        (socket.AF_INET, "0.0.0.0", {}, "http://localhost:{}"),
+        (socket.AF_INET6, "::1", {}, "http://[::1]:{}"),
+        (socket.AF_INET6, "::", {}, "http://localhost:{}"),
+    ],
+)
+def test_a_worker_knows_where_its_server_is_opened(
+    family: int, host: str, more: dict[str, str], shown: str
+) -> None:
+    with socket.socket(family) as server, click.Context(click.Command("worker")) as command:
+        try:
+            server.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        command.params = {"fd": server.fileno(), **more}
+        assert bound.address() == shown.format(server.getsockname()[1])

@@ -127,6 +127,11 @@ def entities(reply: httpx.Response) -> list[tuple[str, str]]:
     return [(e["label"], e["text"]) for e in reply.json()["results"][0]["entities"]]
 
 
+def test_the_log_says_where_to_open_what_is_ready(server: Server) -> None:
+    told = server.lines_with("ready in ")
+    assert len(told) == 2 and all(f"; open {server.url}" in line for line in told)
+
+
 def test_a_request_is_answered_end_to_end(server: Server) -> None:
     assert entities(httpx.post(f"{server.url}/v1/ner", json={"inputs": SENTENCE})) == ENTITIES
 
