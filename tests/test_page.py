@@ -262,6 +262,8 @@ def test_entities_are_marked_at_their_letters_emoji_or_not(tab: Tab) -> None:
     assert "Answered by ner-int8" in tab.page.inner_text("#answer")
     assert "default: smallest of" in tab.page.inner_text("#answer")
     assert [row[0] for row in tab.rows("Variants that did not answer")]
+    assert "PER: a person. LOC: a place. DATE: a date" in tab.page.inner_text("#answer")
+    assert tab.page.locator("mark .label").first.get_attribute("title") == "a person"
     assert tab.page.inner_text("#said") == "3 entities found by ner-int8."
 
 
@@ -334,6 +336,15 @@ def test_one_that_is_chosen_answers_alone(tab: Tab) -> None:
     assert spoilt.count() == 0 or spoilt.locator("input").is_disabled()
 
 
+def test_a_field_without_a_limit_shows_none(tab: Tab) -> None:
+    fields = tab.page.locator("#policy input")
+    shown = fields.evaluate_all("all => all.map(each => each.value + each.placeholder)")
+    assert shown == ["", "", ""]
+    with tab.page.expect_request("**/v1/ner") as asked:
+        tab.ask("Kano")
+    assert "policy" not in asked.value.post_data_json
+
+
 def test_a_policy_is_asked_as_it_is_given(tab: Tab) -> None:
     tab.page.select_option("[name=prefer]", "best")
     tab.page.select_option("[name=language]", "yor")
@@ -356,6 +367,7 @@ def test_a_policy_that_nothing_satisfies_says_what_comes_near(tab: Tab) -> None:
     near = tab.rows("Variants that miss the policy")
     assert [row[0] for row in near] == ["ner-base", "ner-int8", "ner-tiny"]
     assert "below 0.9" in near[0][1]
+    assert "F1 surely: the low end of the 95\u00a0% interval of F1" in told
 
 
 @pytest.mark.parametrize("name", ["max_latency_ms", "max_f1_drop"])
@@ -420,6 +432,9 @@ def test_the_catalog_shows_every_variant_and_no_name_on_another(tab: Tab) -> Non
     assert [row[0].removesuffix(" default") for row in rows][:1] == ["ner-base"]
     assert {row[0].removesuffix(" default") for row in rows} >= {"ner-base", "ner-int8", "ner-tiny"}
     assert rows[-1][3] == "0.700 [0.695,\u00a00.705]" and "9,000 · 9.00\u00a0×" in rows[-1][5]
+    assert "Minus baseline: this F1 minus that of the baseline" in tab.page.inner_text("#catalog")
+    titles = tab.page.locator("#catalog thead").first.locator("th[title]").all_text_contents()
+    assert titles == ["F1", "Minus baseline"]
     for against in ("F1 against size", "F1 against speed"):
         tab.page.get_by_role("button", name=against).first.click()
         for plot in tab.page.locator("svg.plot").all():

@@ -3,7 +3,7 @@
 import { bar, cell, fill, h, row, table } from "./dom.js";
 import { hasKey } from "./server.js";
 import { label, marked, markedApart } from "./marks.js";
-import { difference, f1, interval, megabytes, milliseconds, percent, plural } from "./words.js";
+import { difference, f1, interval, legend, meaning, megabytes, milliseconds, percent, plural } from "./words.js";
 
 const STRANGE = 0.2; // share of a text that cannot be read, from which on it is said aloud
 
@@ -53,7 +53,8 @@ function found(text, lang, result) {
   const { entities } = result;
   if (!entities.length) return [marked(text, [], lang), h("p", { class: "note" }, "No names or dates were found.")];
   const rows = entities.map((each) => row(h("bdi", {}, each.text), label(each.label), score(each.score)));
-  return [marked(text, entities, lang), table("Entities", ["Entity", "Kind", "Score"], rows)];
+  const kinds = [...new Set(entities.map((each) => each.label))];
+  return [marked(text, entities, lang), table("Entities", ["Entity", "Kind", "Score"], rows), h("p", { class: "note" }, legend([...kinds, "Score"]))];
 }
 
 const name = (variant) => h("span", { class: "name" }, variant);
@@ -160,7 +161,7 @@ function facts(reply, result, variant) {
     ["Read as", `${plural(result.tokens, "token")} in ${plural(result.windows, "window")}, ${percent(result.unknown)} of the characters unknown`],
     ["Weights", h("code", {}, reply.digest)],
   ];
-  return h("dl", { class: "facts" }, told.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h("dl", { class: "facts" }, told.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", { title: meaning(name) }, name), h("dd", {}, value))));
 }
 
 function rejected(others) {

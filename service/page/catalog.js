@@ -2,7 +2,7 @@
 
 import { fill, h, row, table } from "./dom.js";
 import { dominated, picture } from "./picture.js";
-import { difference, f1, interval, language, megabytes, number, speed } from "./words.js";
+import { difference, f1, interval, language, legend, megabytes, number, speed } from "./words.js";
 
 const TASKS = { ner: "Names and dates", classification: "Topics" };
 
@@ -68,8 +68,9 @@ export class Catalog {
       h("h3", { id: `catalog-${task}` }, TASKS[task] ?? task),
       choice,
       frame,
-      points.length ? h("p", { class: "note" }, legend(points, behind, against)) : null,
+      points.length ? h("p", { class: "note" }, key(points, behind, against)) : null,
       table(`Variants: ${TASKS[task] ?? task}`, ["Variant", "State", "Size", "F1", "Minus baseline", "Tokens/s, one core", "Languages, F1 × 100"], variants.map(rowOf)),
+      h("p", { class: "note" }, legend(["F1", "Minus baseline"])),
     );
   }
 
@@ -96,7 +97,7 @@ function pointOf(variant, against) {
   return { name: variant.name, x, y: mean, low, high, isLess: against === "bytes" };
 }
 
-function legend(points, behind, against) {
+function key(points, behind, against) {
   const what = against === "speed" ? "faster" : "smaller";
   const others = points.filter((each) => behind.has(each.name)).map((each) => each.name);
   const line = `Filled, and joined by the line, are those than which none is both better and ${what}. Bars are 95 % intervals.`;

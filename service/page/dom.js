@@ -1,5 +1,7 @@
 // Elements made of values. Text goes in as text: nothing here, nor in what uses it, reads markup.
 
+import { meaning } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg"; // a name, not an address
 
 export const h = (tag, attributes, ...children) =>
@@ -39,12 +41,15 @@ const reached = new ResizeObserver((entries) => {
   }
 });
 
-/** A table; in a narrow place one of many columns becomes a list of its rows. */
+/**
+ * A table; in a narrow place one of many columns becomes a list of its rows. What a title means is
+ * told where it is pointed at.
+ */
 export function table(caption, titles, rows) {
   for (const each of rows) {
     for (const [index, cell] of [...each.cells].entries()) cell.dataset.title = titles[index];
   }
-  const head = h("thead", {}, h("tr", {}, titles.map((each) => h("th", { scope: "col" }, each))));
+  const head = h("thead", {}, h("tr", {}, titles.map((each) => h("th", { scope: "col", title: meaning(each) }, each))));
   const drawn = h("table", { class: titles.length > 4 ? "wide" : null }, h("caption", { class: "unseen" }, caption), head, h("tbody", {}, rows));
   const scrolled = h("div", { class: "scroll", role: "group", "aria-label": caption }, drawn);
   reached.observe(scrolled);

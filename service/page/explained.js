@@ -2,7 +2,7 @@
 
 import { h, row, table } from "./dom.js";
 import { advice } from "./server.js";
-import { megabytes, milliseconds } from "./words.js";
+import { legend, megabytes, milliseconds } from "./words.js";
 
 export function explained(problem) {
   const fields = (problem.errors ?? []).map((each) => h("li", {}, h("code", {}, each.pointer || "/"), ` ${each.detail}`));
@@ -30,7 +30,10 @@ function near(variants) {
       megabytes(each.bytes),
     ),
   );
-  return table("Variants that miss the policy", ["Variant", "Misses it because", "F1 surely", "Drop at most", "Predicted", "Size"], rows);
+  return [
+    table("Variants that miss the policy", ["Variant", "Misses it because", "F1 surely", "Drop at most", "Predicted", "Size"], rows),
+    h("p", { class: "note" }, legend(["F1 surely", "Drop at most"])),
+  ];
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");

@@ -2,6 +2,7 @@
 // what strings are made of here: the server is asked to count so.
 
 import { h, unseen } from "./dom.js";
+import { meaning } from "./words.js";
 
 /**
  * The text from `start` to `end` in pieces, in order and without loss: {text, span} where a span
@@ -20,9 +21,11 @@ export function pieces(text, spans, start = 0, end = text.length) {
   return found;
 }
 
+const bared = (label) => label.replace(/^[BI]-/, "");
+
 /** Which of the eight colours a label has: known ones their own, others one by their letters. */
 export function kind(label) {
-  const bare = label.replace(/^[BI]-/, "");
+  const bare = bared(label);
   const known = ["PER", "LOC", "ORG", "DATE"].indexOf(bare);
   if (known >= 0) return known;
   return 4 + ([...bare].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 4);
@@ -30,10 +33,10 @@ export function kind(label) {
 
 /** An entity in its text. The label is read and seen, but not copied with the text. */
 export const mark = (entity, text) =>
-  h("mark", { class: `entity kind-${kind(entity.label)}` }, text, h("span", { class: "label" }, entity.label));
+  h("mark", { class: `entity kind-${kind(entity.label)}` }, text, h("span", { class: "label", title: meaning(bared(entity.label)) }, entity.label));
 
 /** The label by itself, in its colour. */
-export const label = (name) => h("span", { class: `label kind-${kind(name)}` }, name);
+export const label = (name) => h("span", { class: `label kind-${kind(name)}`, title: meaning(bared(name)) }, name);
 
 /** The text with its entities marked. */
 export const marked = (text, entities, lang) => paragraph(lang, inside(pieces(text, entities)));

@@ -8,6 +8,17 @@ const LANGUAGES = {
   wol: "Wolof", yor: "Yoruba",
 };
 
+// Words of measuring, and kinds of entities, as who has not met them would ask.
+const MEANINGS = {
+  F1: "how much of what is there is found, and how much of what is found is right, in one number of 0 to 1; the mean over languages, with its 95\u00a0% interval",
+  "Minus baseline": "this F1 minus that of the baseline, which the others are made from, on the same texts; where the interval holds 0, no difference was seen",
+  "F1 surely": "the low end of the 95\u00a0% interval of F1, by which a policy goes",
+  "Drop at most": "how far F1 may be below the baseline's, by the 95\u00a0% interval of the difference",
+  Predicted: "the time for this text, here and now, waiting included",
+  Score: "how sure the model is, 0 to 1; not how often it is right",
+  PER: "a person", LOC: "a place", ORG: "an organisation", DATE: "a date or a time",
+};
+
 // A figure and its unit stay on one line: a no-break space is between them.
 export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 
@@ -58,6 +69,12 @@ export function tag(code) {
     return code;
   }
 }
+
+/** "F1" -> what that is; null where it says all itself. */
+export const meaning = (word) => (Object.hasOwn(MEANINGS, word) ? MEANINGS[word] : null);
+
+/** ["PER", "LOC", "x"] -> "PER: a person. LOC: a place." */
+export const legend = (words) => words.filter(meaning).map((each) => `${each}: ${meaning(each)}.`).join(" ");
 
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
