@@ -332,6 +332,16 @@ def f1_drop(variant: Variant, language: str | None) -> float | None:
     return None if difference is None else -difference.low
 
 
+def languages(variants: Iterable[Variant]) -> frozenset[str]:
+    """That some of them are for, or were measured in."""
+    found: set[str] = set()
+    for variant in variants:
+        found.update(variant.languages)
+        if variant.evidence and (scores := variant.evidence.quality.get(METRIC, {}).get(Input.RAW)):
+            found.update(scores.languages)
+    return frozenset(found)
+
+
 def _of(measured: Mapping[str, Mapping[Input, Scores]] | None, code: str | None) -> Interval | None:
     scores = (measured or {}).get(METRIC, {}).get(Input.RAW)
     if scores is None:

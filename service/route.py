@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain
 from math import log
 from types import MappingProxyType
 from typing import NoReturn
@@ -29,6 +28,7 @@ from service.policy import (
     Unsatisfied,
     decide,
     judge,
+    languages,
 )
 from service.routes import Route, Routes
 
@@ -83,10 +83,7 @@ class Table:
             task: tuple(each for each in routes.route if each.task is task) for task in Task
         }
         self._kin = {task: kin(serving.values(), task) for task in Task}
-        self._languages = {
-            task: frozenset(chain.from_iterable(each.languages for each in alike))
-            for task, alike in self._kin.items()
-        }
+        self._languages = {task: languages(alike) for task, alike in self._kin.items()}
         # Manifests do not change, so neither does what follows from them alone.
         self._untimed = lru_cache(_KEPT)(lambda task, policy: self._decide(task, policy, _never))
         self._judged = lru_cache(_KEPT)(lambda task, policy: judge(policy, self._kin[task]))

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from models.errors import BadSetting, InvalidRequest
 from models.spec import Task, Value, Variant
-from service.policy import Policy
+from service.policy import Policy, languages
 from service.schemas import LANGUAGE
 
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -199,9 +199,10 @@ def _strange(route: Route, known: Known) -> Iterator[tuple[str, str]]:
         keys = f"known are {', '.join(known.keys)}" if known.keys else "this server asks for none"
         yield "key", f"there is no key {route.key}; {keys}"
     wanted = route.policy.code if route.policy else None
-    languages = sorted({each for variant in alike for each in variant.languages})
-    if wanted is not None and languages and wanted not in languages:
-        wrong = f"no variant of {route.task} is for {wanted}; known are {', '.join(languages)}"
+    known_of = languages(alike)
+    if wanted is not None and known_of and wanted not in known_of:
+        named = ", ".join(sorted(known_of))
+        wrong = f"no variant of {route.task} is for {wanted}; known are {named}"
         yield "language", wrong
 
 

@@ -333,7 +333,7 @@ def test_after_its_verdict_one_of_them_answers_everybody(promoted: bool, name: s
 
 
 def test_a_language_that_no_variant_is_for_is_refused_and_those_there_are_named() -> None:
-    with pytest.raises(InvalidRequest, match=r"no variant of ner is for .*; known are hau"):
+    with pytest.raises(InvalidRequest, match=r"no variant of ner is for .*; known are hau, yor"):
         choose(SERVING, {}, Task.NER, None, Policy(language="zul"))
 
 
