@@ -228,20 +228,10 @@ def opening(arrivals: Open) -> float:
             return len(times) / max(times[-1], 1.0)
 
 
-def mean_rate(arrivals: Open, *, seconds: float) -> float:
-    """Arrivals a second that are to be expected over a run."""
-    match arrivals:
-        case Poisson(rate) | Constant(rate):
-            return rate
-        case Bursts(calm, calm_s, burst, burst_s):
-            return (calm * calm_s + burst * burst_s) / (calm_s + burst_s)
-        case Ramp(start, end):
-            return (start + end) / 2
-        case Diurnal(low, high, day_s):
-            turns = 2 * math.pi * seconds / (day_s or seconds)
-            return low + (high - low) / 2 * (1 - math.sin(turns) / turns)
-        case Replay(times):
-            return sum(each < seconds for each in times) / seconds
+def length_s(arrivals: Arrivals) -> float | None:
+    """Of a run with the whole trace in it; None: these come for as long as one likes."""
+    # The end of a run is no part of it, its last line is; and of none there is no rate.
+    return max(1.0, arrivals.times[-1] + 0.001) if isinstance(arrivals, Replay) else None
 
 
 def _poisson(rate: float, start: float, end: float, draw: random.Random) -> Iterator[float]:

@@ -16,27 +16,30 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gevent
 from locust import LoadTestShape, events
 from locust.env import Environment
-from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
+from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, Runner, WorkerRunner
 
 from loadtest import traffic
-from loadtest.arrivals import BadArrivals, parse
+from loadtest.arrivals import BadArrivals, Replay, length_s, parse
 from loadtest.engine import CALLERS, LAST_ANSWERS_S, Caller, Load, Work, headers_of, prepare
+from loadtest.files import tried, write
 from loadtest.flags import above_0, address, count, from_0
-from loadtest.record import Call
+from loadtest.record import Call, Unusable
 from loadtest.shares import Share, figures, from_wire, measured, merged, to_wire
 from loadtest.texts import BadTraffic
 
 __all__ = ["Arriving", "Caller"]  # what Locust looks for
 
 CALLS = 4096
+SECONDS = 60.0
 EXIT_UNUSABLE = 2
-SHARE, DONE = "kadogo_share", "kadogo_done"
+SHARE, END, DONE = "kadogo_share", "kadogo_end", "kadogo_done"
 PATIENCE_S = 15.0  # for workers to read their answers and report, beyond the last answers
 
 
@@ -46,7 +49,13 @@ def flags(parser: ArgumentParser) -> None:
     parser.add_argument("--arrivals", default="closed:16", help="as in docs/loadtesting.md")
     parser.add_argument("--variant", default="", help="empty: the task's default variant")
     parser.add_argument("--task", choices=sorted(traffic.PATHS), default="ner")
-    parser.add_argument("--seconds", type=above_0, default=60.0, help="measured")
+    # Not None: of its page Locust takes values by the type of the default.
+    parser.add_argument(
+        "--seconds",
+        type=above_0,
+        default=0.0,
+        help=f"measured (default: to the end of a replayed trace, else {SECONDS:g})",
+    )
     parser.add_argument("--warmup", type=from_0, default=5.0, help="seconds before, not measured")
     parser.add_argument("--callers", type=count, default=CALLERS, help="under way at once, at most")
     parser.add_argument("--figures", default="", help="a JSON file to write at the end")
@@ -62,6 +71,8 @@ class _State:
         self.index, self.of = 0, 1
         self.expected = 1
         self.reported: dict[str, Share] = {}
+        self.begun = False
+        self.reporting: gevent.Greenlet | None = None
 
 
 _state = _State()
@@ -74,12 +85,12 @@ class Arriving(LoadTestShape):
         asked = self.runner.environment.parsed_options if self.runner else None
         if asked is None:
             return None
-        longest = asked.warmup + asked.seconds + LAST_ANSWERS_S + PATIENCE_S
+        work = _work(asked, "")
+        longest = work.warmup_s + work.seconds + LAST_ANSWERS_S + PATIENCE_S
         elapsed = time.perf_counter() - self.start_time
         if len(_state.reported) >= _state.expected or elapsed > longest:
             return None
-        users = _work(asked, "").users
-        return users, users
+        return work.users, work.users
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -90,17 +101,22 @@ def begin(environment: Environment, **_: Any) -> None:
     environment.stop_timeout = LAST_ANSWERS_S
     if isinstance(runner, WorkerRunner):
         runner.register_message(SHARE, _take_share)
+        runner.register_message(END, close_load)
         return
     if isinstance(runner, MasterRunner):
         runner.register_message(DONE, _reported)
     if asked is not None:
         try:
-            parse(asked.arrivals)
+            arrivals = parse(asked.arrivals)
             if asked.tasks and asked.variant:
                 raise BadTraffic("a variant has one task: leave out --variant or --tasks")
             _calls(asked, 1)
             environment.host = address(environment.host) if environment.host else None
-        except (ArgumentTypeError, BadArrivals, BadTraffic) as error:
+            if isinstance(arrivals, Replay) and asked.seconds:
+                print(_replayed(asked, arrivals), file=sys.stderr)
+            if asked.figures and (over := tried([Path(asked.figures)])):
+                print(over, file=sys.stderr)
+        except (ArgumentTypeError, BadArrivals, BadTraffic, Unusable) as error:
             print(error, file=sys.stderr)
             sys.exit(EXIT_UNUSABLE)
 
@@ -108,7 +124,7 @@ def begin(environment: Environment, **_: Any) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def prepare_load(environment: Environment, **_: Any) -> None:
     runner = environment.runner
-    _state.reported = {}
+    _state.begun, _state.reported, _state.reporting = True, {}, None
     if isinstance(runner, MasterRunner):
         workers = [each.id for each in runner.clients.all]
         _state.expected = len(workers)
@@ -124,7 +140,7 @@ def prepare_load(environment: Environment, **_: Any) -> None:
 def start_load(**_: Any) -> None:
     if _state.load:
         _state.load.start()
-        gevent.spawn(_report, _state.runner, _state.load)
+        _state.reporting = gevent.spawn(_report, _state.runner, _state.load)
 
 
 @events.test_stopping.add_listener  # type: ignore[untyped-decorator]
@@ -133,21 +149,68 @@ def close_load(**_: Any) -> None:
         _state.load.close()
 
 
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def stop(environment: Environment, **_: Any) -> None:
+    """Told to end while it runs, Locust chooses its status before it stops what runs."""
+    if _state.begun and environment.runner:
+        environment.runner.stop()
+
+
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]
 def tell(environment: Environment, **_: Any) -> None:
     """The figures of all shares, where they come together; status 2 where they prove nothing."""
-    if not isinstance(environment.runner, LocalRunner | MasterRunner) or not _state.reported:
+    runner, asked = environment.runner, environment.parsed_options
+    if _state.reporting:
+        _state.reporting.join()  # where it was told to end, the share is still to be measured
+    if not _state.begun or not isinstance(runner, LocalRunner | MasterRunner):
         return
-    found = figures(merged(list(_state.reported.values())))
-    if missing := _state.expected - len(_state.reported):
-        found["invalid"].append(f"{missing} of {_state.expected} workers did not report")
+    _state.begun = False
+    _wait_for_shares(runner)
+    found = _figures()
     for name, value in found.items():
-        print(f"{name:<16} {value}", flush=True)
+        print(f"{name:<16} {'never' if value is None else value}", flush=True)
     if found["invalid"]:
         environment.process_exit_code = EXIT_UNUSABLE
-    if environment.parsed_options and environment.parsed_options.figures:
-        written = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        Path(environment.parsed_options.figures).write_text(written, encoding="utf-8")
+    if asked and asked.figures:
+        try:
+            write(Path(asked.figures), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        except Unusable as error:
+            print(error, file=sys.stderr)
+            environment.process_exit_code = EXIT_UNUSABLE
+
+
+def _figures() -> dict[str, Any]:
+    shares = list(_state.reported.values())
+    nothing: dict[str, Any] = {"workers": 0, "invalid": []}
+    found = figures(merged(shares)) if shares else nothing
+    if len(shares) < _state.expected:
+        found["invalid"].append(f"{len(shares)} of {_state.expected} workers reported")
+    return found
+
+
+def _wait_for_shares(runner: Runner) -> None:
+    """Of workers that are still there: Locust's master does not wait where it is told to end."""
+    if not isinstance(runner, MasterRunner):
+        return
+    there = {each.id for each in runner.clients.all if each.state != STATE_MISSING}
+    for worker in there - _state.reported.keys():
+        runner.send_message(END, None, worker)
+    until = time.perf_counter() + PATIENCE_S
+    while not there <= _state.reported.keys() and time.perf_counter() < until:
+        gevent.sleep(0.1)
+
+
+def _replayed(asked: Any, trace: Replay) -> str:
+    within = sum(each < asked.seconds for each in trace.times)
+    return (
+        f"{asked.arrivals}: {within} of {len(trace.times)} lines are due within "
+        f"--seconds {asked.seconds:g}, the last of all at {trace.times[-1]:g} s"
+    )
+
+
+@cache  # the shape asks every second, and a trace may be long
+def _length_s(arrivals: str) -> float:
+    return length_s(parse(arrivals)) or SECONDS
 
 
 def _calls(asked: Any, count: int) -> list[Call]:
@@ -163,7 +226,7 @@ def _work(asked: Any, host: str) -> Work:
         task=asked.task,
         calls=_calls(asked, CALLS) if host else (),
         arrivals=asked.arrivals,
-        seconds=asked.seconds,
+        seconds=asked.seconds or _length_s(asked.arrivals),
         warmup_s=asked.warmup,
         seed=asked.seed,
         callers=asked.callers,

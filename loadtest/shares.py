@@ -7,6 +7,7 @@ Pure; knows nothing of Locust.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -94,9 +95,13 @@ def from_wire(data: Mapping[str, Any]) -> Share:
     return Share(**data)
 
 
-def percentile_s(encoded: str, percent: float) -> float:
-    """0 of an empty histogram."""
-    return percentiles_s(encoded, [percent / 100])[0]
+def percentile_s(share: Share, percent: float) -> float:
+    """Of all arrivals: what failed or was dropped took for ever. 0 of none."""
+    arrivals = share.sent + share.dropped
+    rank = max(1, math.ceil(percent / 100 * arrivals - 1e-9))
+    if arrivals and rank > share.right:
+        return math.inf
+    return percentiles_s(share.latency, [rank / max(1, share.right)])[0]
 
 
 def generator(share: Share) -> Generator:
@@ -104,14 +109,14 @@ def generator(share: Share) -> Generator:
         seconds=share.seconds,
         sent=share.sent,
         dropped=share.dropped,
-        late_p99_s=percentile_s(share.late, 99),
-        p99_s=percentile_s(share.every, 99),
+        late_p99_s=percentiles_s(share.late, [0.99])[0],
+        p99_s=percentiles_s(share.every, [0.99])[0],
         cores=share.cores,
     )
 
 
 def figures(share: Share) -> dict[str, Any]:
-    """What is told and written of a run."""
+    """What is told and written of a run; a percentile that is endless is None."""
     found = generator(share)
     return {
         "variant": share.variant,
@@ -124,12 +129,13 @@ def figures(share: Share) -> dict[str, Any]:
         "sent": share.sent,
         "right": share.right,
         "dropped": share.dropped,
-        **{
-            f"p{percent:g} ms": round(percentile_s(share.latency, percent) * 1000, 3)
-            for percent in (50, 90, 99, 99.9)
-        },
+        **{f"p{percent:g} ms": _ms(percentile_s(share, percent)) for percent in (50, 90, 99, 99.9)},
         "p99 late ms": round(found.late_p99_s * 1000, 3),
         "generator cores": round(share.cores, 3),
         "errors": dict(share.errors),
         "invalid": invalid(found),
     }
+
+
+def _ms(seconds: float) -> float | None:
+    return round(seconds * 1000, 3) if math.isfinite(seconds) else None

@@ -21,7 +21,7 @@ from loadtest.arrivals import (
     Ramp,
     Replay,
     due,
-    mean_rate,
+    length_s,
     opening,
     parse,
     phases,
@@ -29,7 +29,14 @@ from loadtest.arrivals import (
     share,
 )
 
-SPECS = ["poisson:40", "constant:40", "bursts:20/5s,200/1s", "ramp:5-80", "diurnal:5-80/30s"]
+RATES = {
+    "poisson:40": 40,
+    "constant:40": 40,
+    "bursts:20/5s,200/1s": (20 * 5 + 200) / 6,
+    "ramp:5-80": (5 + 80) / 2,
+    "diurnal:5-80/30s": (5 + 80) / 2,
+}
+SPECS = list(RATES)
 
 
 def _times(spec: str, *, seconds: float, seed: int = 1) -> np.ndarray:
@@ -95,12 +102,10 @@ def test_arrivals_rise_within_the_run_and_are_the_same_for_a_seed(spec: str) -> 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_rate_over_many_seeds_is_the_expected_one(spec: str) -> None:
-    found = parse(spec)
-    assert not isinstance(found, Closed)
     counts = [len(_times(spec, seconds=60, seed=seed)) for seed in range(200)]
-    expected = mean_rate(found, seconds=60)
     # Bursts begin calm: a run of a few turns has somewhat fewer than a long one.
-    assert np.mean(counts) / 60 == pytest.approx(expected, rel=0.12 if "bursts" in spec else 0.02)
+    rel = 0.12 if "bursts" in spec else 0.02
+    assert np.mean(counts) / 60 == pytest.approx(RATES[spec], rel=rel)
 
 
 def test_gaps_of_a_poisson_process_are_exponential() -> None:
@@ -165,7 +170,18 @@ def test_a_trace_is_replayed_as_it_was(tmp_path: Path, text: str) -> None:
     found = parse(f"replay:{tmp_path / 'trace'}")
     assert isinstance(found, Replay)
     assert list(due(found, seconds=9, seed=5)) == [0, 1.5, 2]
-    assert mean_rate(found, seconds=10) == 0.4
+
+
+@pytest.mark.parametrize(("lines", "seconds"), [("0.5\n2.25\n", 2.251), ("0\n0\n", 1.0)])
+def test_a_trace_says_how_long_it_takes_and_all_its_lines_are_due(
+    tmp_path: Path, lines: str, seconds: float
+) -> None:
+    (tmp_path / "trace").write_text(lines)
+    found = parse(f"replay:{tmp_path / 'trace'}")
+    assert isinstance(found, Replay)
+    assert length_s(found) == seconds
+    assert len(list(due(found, seconds=seconds, seed=1))) == 2
+    assert length_s(Poisson(2)) is length_s(Closed(2)) is None
 
 
 def test_a_trace_may_say_which_call(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +107,103 @@ def test_a_master_and_two_workers_send_one_schedule_between_them(tmp_path: Path)
     assert len(server.heads) > DUE
 
 
+def _until(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not within a minute")
+
+
+def test_a_run_that_is_told_to_end_has_figures_of_what_was_measured(tmp_path: Path) -> None:
+    with scripted(lambda number: Reply(after_s=0.02)) as server:
+        run = _locust(*_settings(server.url, tmp_path / "figures.json"), "--seconds", "600")
+        _until(lambda: len(server.heads) > 90)
+        run.send_signal(signal.SIGINT)
+        told, errors = run.communicate(timeout=120)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["sent"] == found["right"] > 0 and found["seconds"] < 600
+    assert f"sent             {found['sent']}" in told
+    assert run.returncode == (2 if found["invalid"] else 0), errors
+
+
+def test_workers_that_all_died_make_a_run_that_proves_nothing(tmp_path: Path) -> None:
+    port = _free_port()
+    with scripted(lambda number: Reply(after_s=0.02)) as server:
+        master = _locust(
+            *_settings(server.url, tmp_path / "figures.json"),
+            *("--seconds", "600", "--master", "--expect-workers", "2"),
+            *("--master-bind-host", "127.0.0.1", "--master-bind-port", port),
+        )
+        where = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+        workers = [_locust(*where) for _ in range(2)]
+        _until(lambda: len(server.heads) > 30)
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+        told, errors = master.communicate(timeout=120)
+    assert master.returncode == 2, errors
+    assert "['0 of 2 workers reported']" in told
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found == {"workers": 0, "invalid": ["0 of 2 workers reported"]}
+
+
+def test_a_master_that_is_told_to_end_hears_its_workers_first(tmp_path: Path) -> None:
+    port = _free_port()
+    with scripted(lambda number: Reply(after_s=0.02)) as server:
+        master = _locust(
+            *_settings(server.url, tmp_path / "figures.json"),
+            *("--seconds", "600", "--master", "--expect-workers", "1"),
+            *("--master-bind-host", "127.0.0.1", "--master-bind-port", port),
+        )
+        worker = _locust("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+        _until(lambda: len(server.heads) > 90)
+        master.send_signal(signal.SIGINT)
+        _, errors = master.communicate(timeout=120)
+        worker.communicate(timeout=60)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["workers"] == 1 and found["sent"] > 0, errors
+
+
+def _trace(tmp_path: Path) -> str:
+    (tmp_path / "trace.jsonl").write_text("0\n0.25\n0.5\n1.5\n")
+    return f"replay:{tmp_path / 'trace.jsonl'}"
+
+
+def test_a_trace_is_replayed_to_its_end(tmp_path: Path) -> None:
+    with scripted(lambda number: Reply()) as server:
+        run = _locust(
+            *("--headless", "--only-summary", "--host", server.url, "--warmup", "0"),
+            *("--arrivals", _trace(tmp_path), "--figures", str(tmp_path / "figures.json")),
+        )
+        _, errors = run.communicate(timeout=120)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert (found["sent"], found["seconds"]) == (4, 1.501) and "lines" not in errors
+
+
+def test_a_trace_that_is_cut_says_how_much_of_it_is_sent(tmp_path: Path) -> None:
+    trace = _trace(tmp_path)
+    with scripted(lambda number: Reply()) as server:
+        run = _locust(
+            *("--headless", "--only-summary", "--host", server.url, "--warmup", "0"),
+            *("--arrivals", trace, "--seconds", "1"),
+        )
+        told, errors = run.communicate(timeout=120)
+    assert "sent             3\n" in told
+    assert f"{trace}: 3 of 4 lines are due within --seconds 1, the last of all at 1.5 s" in errors
+
+
+def test_figures_that_cannot_be_written_are_known_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with scripted(lambda number: Reply()) as server:
+        run = _locust(*_settings(server.url, tmp_path / "file" / "figures.json"))
+        _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2 and not server.heads
+    [line] = [each for each in errors.splitlines() if "figures.json" in each]
+    assert line.startswith(f"{tmp_path / 'file' / 'figures.json'} cannot be written: ")
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -151,13 +252,25 @@ def test_shares_together_are_what_one_would_have_measured() -> None:
     found = merged(sent)
     right = {**figures(whole), "workers": 2}
     assert figures(found) == right
-    exact = latencies[latencies < 1]
+    # What failed or was dropped took for ever.
+    exact = np.append(np.where(latencies < 1, latencies, math.inf), [math.inf] * 4)
     for percent in (50, 90, 99, 99.9):
         expected = np.quantile(exact, percent / 100, method="inverted_cdf")
-        assert percentile_s(found.latency, percent) == pytest.approx(expected, rel=2e-3)
+        assert percentile_s(found, percent) == pytest.approx(expected, rel=2e-3)
+    assert percentile_s(found, 99) < percentile_s(found, 99.9) == math.inf
+    assert right["p99.9 ms"] is None
     assert found.errors == {"HTTP 503": int((latencies >= 1).sum())}
 
 
 def test_a_share_of_nothing_has_figures() -> None:
-    found: Share = measured(_run(np.array([])))
+    found: Share = measured(_run(np.array([]), dropped=0))
     assert figures(found)["p99 ms"] == 0 and "nothing was sent" in figures(found)["invalid"]
+    refused = figures(measured(_run(np.full(50, 9.0))))
+    assert refused["right"] == 0 and refused["p50 ms"] is None is refused["p99 ms"]
+
+
+def test_a_percentile_of_a_dead_server_is_never_reached(tmp_path: Path) -> None:
+    run = _locust(*_settings(f"http://127.0.0.1:{_free_port()}", tmp_path / "figures.json"))
+    told, errors = run.communicate(timeout=120)
+    assert "p50 ms           never" in told and "Traceback" not in errors
+    assert json.loads((tmp_path / "figures.json").read_text())["p50 ms"] is None
