@@ -401,7 +401,7 @@ def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
     end = time.monotonic() + READY_WITHIN_S
     while True:
-        with suppress(OSError):
+        with suppress(Unusable):
             fetch(url, "/readyz")
             return
         if process.poll() is not None or time.monotonic() > end:

@@ -13,11 +13,8 @@ import argparse
 import math
 import os
 import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +22,7 @@ import numpy as np
 from loadtest import checker, figures, labelled, traffic
 from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases
 from loadtest.flags import above_0, address, count, from_0
+from loadtest.meanwhile import meanwhile
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.stolen import TITLE, Stolen
@@ -53,6 +51,7 @@ AFTER_S = 5.0
 SOAK = 0.7
 GROWTH = 1.05
 DRIFT = 1.25
+EVERY_S = 1.0
 
 Ask = Callable[[str, float], Run]
 """(arrivals, seconds) -> what came of it, on the same calls with the same seed."""
@@ -449,7 +448,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     """Raises BadArrivals, BadTraffic, Unusable."""
     # Late and first: Locust patches the standard library before ssl is imported.
     from loadtest import engine
-    from loadtest.server import described, workers_of
+    from loadtest.server import described, resident, workers_of
 
     settings = traffic.from_arguments(args)
     asked = described(args.host, args.variant)
@@ -499,7 +498,8 @@ def measure(args: argparse.Namespace) -> Outcome:
         case _:
             found_s = min(60.0, args.seconds)
             rate = args.rate or SOAK * _found(ask, found_s, limit_s or P99_MS / 1000)
-            with _resident(workers_of(args.host)) as memory:
+            workers = workers_of(args.host)
+            with meanwhile(lambda: resident(workers), EVERY_S) as memory:
                 outcome = soak(
                     ask,
                     seconds=args.seconds,
@@ -507,6 +507,9 @@ def measure(args: argparse.Namespace) -> Outcome:
                     resident=lambda: memory,
                     limit_s=limit_s,
                 )
+            if gone := sum(not each.is_running() for each in workers):
+                lost = f"{gone} of {len(workers)} workers ended"
+                outcome = replace(outcome, broken=(*outcome.broken, lost))
     outcome = replace(outcome, rows=(*outcome.rows, (TITLE, str(stolen))))
     return _with_quality(outcome, calls, alone, asked["labels"])
 
@@ -540,25 +543,6 @@ def _with_quality(
         rows=(*outcome.rows, *scores, ("compared", seen)),
         broken=(*outcome.broken, *dict.fromkeys(wrong)),
     )
-
-
-@contextmanager
-def _resident(workers: Sequence[object]) -> Iterator[list[int]]:
-    """Bytes of the server's workers, once a second; none where they run elsewhere."""
-    found: list[int] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while workers and not over.is_set():
-            found.append(sum(each.memory_info().rss for each in workers))  # type: ignore[attr-defined]
-            time.sleep(1)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

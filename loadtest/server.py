@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http.client import HTTPException
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -19,42 +22,54 @@ from loadtest.record import Unusable
 
 WORKER = "_bentoml_impl.worker.service"  # of BentoML's worker processes, in their command line
 
+T = TypeVar("T")
+
 _open = build_opener(ProxyHandler({})).open
 
 
 def fetch(host: str, path: str) -> bytes:
-    """With KADOGO_KEY, where there is one."""
+    """With KADOGO_KEY, where there is one. Raises Unusable."""
     key = os.environ.get("KADOGO_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with _open(Request(f"{host}{path}", headers=headers), timeout=30) as answer:
-        return bytes(answer.read())
+    try:
+        with _open(Request(f"{host}{path}", headers=headers), timeout=30) as answer:
+            return bytes(answer.read())
+    except HTTPError as error:
+        what = "is KADOGO_KEY its key?" if error.code in (401, 403) else "is it Kadogo?"
+        raise Unusable(f"{host}{path} answers HTTP {error.code}: {what}") from None
+    except (OSError, HTTPException) as error:
+        why = error.reason if isinstance(error, URLError) else error
+        raise Unusable(f"no server answers at {host} ({why}): run `make serve`") from None
 
 
 def get(host: str, path: str) -> Any:
-    return json.loads(fetch(host, path))
+    """Raises Unusable."""
+    try:
+        return json.loads(fetch(host, path))
+    except ValueError:
+        raise Unusable(f"{host}{path} answers no JSON: is it Kadogo?") from None
+
+
+def variants(host: str, read: Callable[[dict[str, Any]], T]) -> list[T]:
+    """All that a server has, each as it is read. Raises Unusable."""
+    try:
+        return [read(each) for each in get(host, "/v1/variants")["variants"]]
+    except (TypeError, KeyError):
+        raise Unusable(f"{host}/v1/variants lists no variants: is it Kadogo?") from None
 
 
 def described(host: str, variant: str) -> dict[str, Any]:
     """What a server says of a variant: "task", "labels" and more. Raises Unusable."""
-    try:
-        every: dict[str, dict[str, Any]] = {
-            each["name"]: each for each in get(host, "/v1/variants")["variants"]
-        }
-        if variant not in every:
-            raise Unusable(f"{host} has no variant {variant} to ask: there are {', '.join(every)}")
-        return every[variant]
-    except HTTPError as error:
-        raise Unusable(f"{host} does not list its variants (HTTP {error.code})") from None
-    except URLError as error:
-        raise Unusable(f"no server answers at {host} ({error.reason}): run `make serve`") from None
-    except (OSError, ValueError, TypeError, KeyError):
-        raise Unusable(f"{host}/v1/variants lists no variants: is it Kadogo?") from None
+    every = dict(variants(host, lambda each: (str(each["name"]), each)))
+    if variant not in every:
+        raise Unusable(f"{host} has no variant {variant} to ask: there are {', '.join(every)}")
+    return every[variant]
 
 
 def workers_of(host: str) -> list[psutil.Process]:
     """
     The server's worker processes, if they run on this machine: the number of a process that a
-    server elsewhere names may be somebody else's here.
+    server elsewhere names may be somebody else's here. Raises Unusable.
     """
     port = urlsplit(host).port or 80
     try:
@@ -64,9 +79,18 @@ def workers_of(host: str) -> list[psutil.Process]:
         found = [each for each in family if WORKER in each.cmdline()]
         if told in found and any(_listens(each, port) for each in (arbiter, told) if each):
             return found
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+    except (psutil.Error, TypeError, KeyError, ValueError):
         pass
     return []
+
+
+def resident(processes: Iterable[psutil.Process]) -> int | None:
+    """Bytes of those that are still there; None where there are none to look at."""
+    bytes_ = []
+    for each in processes:
+        with suppress(psutil.Error):
+            bytes_.append(int(each.memory_info().rss))
+    return sum(bytes_) if bytes_ else None
 
 
 def _listens(process: psutil.Process, port: int) -> bool:

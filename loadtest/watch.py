@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import bisect
 import math
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from loadtest.meanwhile import meanwhile
 from loadtest.record import Unusable
-from loadtest.server import fetch, get, workers_of
+from loadtest.server import fetch, variants, workers_of
 
 SETTLE_S = 0.05  # a request is counted once its last byte is sent: a moment after it arrives
 RAPL = Path("/sys/class/powercap")
@@ -41,7 +40,7 @@ class Look:
 
     at_s      by this machine's clock
     metrics   as text: reading them takes time that the generator lacks
-    cpu_s     of all its processes, since they began
+    cpu_s     of all its processes, since they began; told_cpu_s: once it had told its metrics
     memory    bytes of all its processes; shared ones once, where the system tells (PSS)
     energy_j  of the processor, whoever used it, since some time; `wraps_j`: it begins anew there
     """
@@ -49,6 +48,7 @@ class Look:
     at_s: float
     metrics: str
     cpu_s: float | None = None
+    told_cpu_s: float | None = None
     memory: int | None = None
     energy_j: float | None = None
     wraps_j: float = 0.0
@@ -140,50 +140,33 @@ class Server:
         self._processes = _processes(host)
 
     def look(self) -> Look:
+        """Raises Unusable."""
         time.sleep(SETTLE_S)
-        metrics = fetch(self.host, "/metrics").decode()
-        cpu_s, memory = _spent(self._processes)
+        cpu_s, memory = _cpu_s(self._processes), _memory(self._processes)
         energy_j, wraps_j = _energy()
+        metrics = fetch(self.host, "/metrics").decode()
         return Look(
             at_s=time.perf_counter(),
             metrics=metrics,
             cpu_s=cpu_s,
+            told_cpu_s=_cpu_s(self._processes),
             memory=memory,
             energy_j=energy_j,
             wraps_j=wraps_j,
         )
 
-    @contextmanager
-    def following(self, every_s: float) -> Iterator[list[Look]]:
+    def following(self, every_s: float) -> AbstractContextManager[list[Look]]:
         """Looks at the metrics alone, again and again, until it is left."""
-        looks: list[Look] = []
-        over = threading.Event()
 
-        def follow() -> None:
-            while not over.wait(every_s):
-                text = fetch(self.host, "/metrics").decode()
-                looks.append(Look(at_s=time.perf_counter(), metrics=text))
+        def look() -> Look:
+            metrics = fetch(self.host, "/metrics").decode()
+            return Look(at_s=time.perf_counter(), metrics=metrics)
 
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield looks
-        finally:
-            over.set()
-            thread.join()
+        return meanwhile(look, every_s)
 
     def facts(self) -> list[Fact]:
         """Of every variant. Raises Unusable."""
-        try:
-            return [fact(each) for each in get(self.host, "/v1/variants")["variants"]]
-        except HTTPError as error:
-            raise Unusable(f"{self.host} does not list its variants (HTTP {error.code})") from None
-        except URLError as error:
-            raise Unusable(
-                f"no server answers at {self.host} ({error.reason}): run `make serve`"
-            ) from None
-        except (OSError, ValueError, TypeError, KeyError):
-            raise Unusable(f"{self.host}/v1/variants lists no variants: is it Kadogo?") from None
+        return variants(self.host, fact)
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -204,11 +187,12 @@ def between(before: Look, after: Look) -> Window:
     if before.energy_j is not None and after.energy_j is not None:
         grown = after.energy_j - before.energy_j
         energy_j = grown if grown >= 0 else grown + after.wraps_j
-    known = before.cpu_s is not None and after.cpu_s is not None
+    # Telling its metrics takes a server as long as some answers, and is no part of them.
+    began = before.cpu_s if before.told_cpu_s is None else before.told_cpu_s
     return Window(
         seconds=after.at_s - before.at_s,
         counted=_grown(start, end),
-        cpu_s=(after.cpu_s or 0.0) - (before.cpu_s or 0.0) if known else None,
+        cpu_s=None if began is None or after.cpu_s is None else after.cpu_s - began,
         memory=after.memory,
         energy_j=energy_j,
     )
@@ -323,21 +307,25 @@ def _processes(host: str) -> list[psutil.Process]:
             for each in process.net_connections(kind="tcp")
         )
         return found if listens else []
-    except (psutil.Error, OSError, KeyError, ValueError, TypeError):
+    except (psutil.Error, Unusable):
         return []
 
 
-def _spent(processes: Iterable[psutil.Process]) -> tuple[float | None, int | None]:
-    """CPU-seconds and bytes; None where a process is not there, or is not ours to look at."""
-    processes = list(processes)
-    if not processes:
-        return None, None
+def _cpu_s(processes: Sequence[psutil.Process]) -> float | None:
+    """None where a process is not there, or is not ours to look at."""
     try:
         times = [each.cpu_times() for each in processes]
-        cpu_s = sum(each.user + each.system for each in times)
-        return cpu_s, sum(_bytes(each) for each in processes)
     except psutil.Error:
-        return None, None
+        return None
+    return sum(each.user + each.system for each in times) if times else None
+
+
+def _memory(processes: Sequence[psutil.Process]) -> int | None:
+    """As `_cpu_s`."""
+    try:
+        return sum(map(_bytes, processes)) if processes else None
+    except psutil.Error:
+        return None
 
 
 def _bytes(process: psutil.Process) -> int:

@@ -16,12 +16,18 @@ RIGHT = {"results": [{"entities": []}]}
 
 @dataclass(frozen=True)
 class Reply:
-    """Status 0: the connection is cut instead."""
+    """Status 0: the connection is cut instead. A body that is bytes goes out as it is."""
 
     after_s: float = 0.0
     status: int = 200
     body: Any = field(default_factory=lambda: RIGHT)
     headers: tuple[str, ...] = ()
+
+
+def _told(reply: Reply) -> bytes:
+    body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+    lines = [f"HTTP/1.1 {reply.status} X", f"Content-Length: {len(body)}", *reply.headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @dataclass
@@ -59,7 +65,8 @@ def scripted(
     """
     `reply` is asked what becomes of request 0, 1, ... as it comes.
 
-    facts  path -> what is answered to a GET of it, which is no request in this sense
+    facts  path -> what is answered to a GET of it, which is no request in this sense: a body, a
+           Reply, or what makes one of them each time
     """
     found = Scripted()
     ready = threading.Event()
@@ -70,9 +77,9 @@ def scripted(
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 if head.startswith("GET "):
-                    known = json.dumps((facts or {})[head.split()[1]]).encode()
-                    writer.write(b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(known))
-                    writer.write(known)
+                    known = (facts or {}).get(head.split()[1], Reply(status=404))
+                    known = known() if callable(known) else known
+                    writer.write(_told(known if isinstance(known, Reply) else Reply(body=known)))
                     continue
                 length = next(
                     int(line.split(":")[1])
@@ -86,9 +93,7 @@ def scripted(
                 await asyncio.sleep(said.after_s)
                 if not said.status:
                     break
-                told = json.dumps(said.body).encode()
-                lines = [f"HTTP/1.1 {said.status} X", f"Content-Length: {len(told)}", *said.headers]
-                writer.write("\r\n".join([*lines, "", ""]).encode() + told)
+                writer.write(_told(said))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from loadtest import scenarios
 from loadtest.arrivals import BadArrivals, Bursts, Closed, due, parse, phases
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
+from loadtest.server import workers_of
 from models.spec import Task
 from tests.scripted import Reply, scripted
 from tests.test_serve import Server, serving
@@ -355,6 +357,21 @@ def test_a_soak_without_a_rate_searches_for_one(tiny: Server) -> None:
     # What a second proves of the largest rate is the machine's affair.
     found = " requests/s" in done.stdout
     assert found or (done.returncode == 2 and "give a --rate" in done.stderr), done.stderr
+
+
+def test_a_worker_that_ends_while_it_soaks_is_told(tmp_path: Path) -> None:
+    write_variant(tmp_path / "zoo", "ner-tiny", Task.NER)
+    (tmp_path / "home").mkdir()
+    with serving(tmp_path / "zoo", tmp_path / "home", KADOGO_WORKERS="2") as running:
+        told = ["--host", running.url, "--variant", "ner-tiny", "--rate", "20", "--warmup", "0"]
+        command = [sys.executable, "-m", "loadtest", "soak", *told, "--seconds", "4"]
+        pipe = subprocess.PIPE
+        soaking = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+        assert soaking.stderr and "poisson:20" in soaking.stderr.readline()
+        time.sleep(1)  # in the middle; wherever it is, the verdict is the same
+        workers_of(running.url)[0].kill()
+        told_, errors = soaking.communicate(timeout=120)
+    assert "\n1 of 2 workers ended\n" in told_ and "Traceback" not in errors, errors
 
 
 @pytest.mark.parametrize("scenario", ["overload", "single --warmup 0"])

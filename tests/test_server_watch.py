@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from loadtest import watch
+from loadtest.meanwhile import meanwhile
+from loadtest.record import Unusable
+from loadtest.server import resident
 from loadtest.watch import Look, Quality, Server, between, fact, followed
 from models.spec import Task
 from tests.scripted import Reply, scripted
@@ -41,6 +50,87 @@ def test_a_window_is_what_was_counted_between_two_looks() -> None:
     assert math.isnan(seen.mean("kadogo_batch_texts", variant="b"))
     assert seen.least("kadogo_batch_texts", 0.5, variant="a") == 0
     assert seen.least("kadogo_batch_texts", 0.51, variant="a") == 1
+
+
+def test_what_the_look_itself_took_is_none_of_it() -> None:
+    seen = between(look(0, 0, cpu_s=5.0, told_cpu_s=5.2), look(1, 0, cpu_s=6.0, told_cpu_s=6.2))
+    assert seen.cpu_s == pytest.approx(0.8)
+
+
+class Telling:
+    """A process that took a second for each time it told its metrics."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def metrics(self) -> bytes:
+        self.told += 1
+        return TEXT.format(one=1, eight=2, sum=4, texts=4, depth=0).encode()
+
+    def cpu_times(self) -> SimpleNamespace:
+        return SimpleNamespace(user=float(self.told), system=0.0)
+
+    def memory_full_info(self) -> SimpleNamespace:
+        return SimpleNamespace(pss=7)
+
+
+def test_telling_metrics_is_not_charged_to_who_is_measured() -> None:
+    telling: Any = Telling()
+    with scripted(lambda _: Reply(), {"/metrics": telling.metrics}) as running:
+        server = Server(running.url)
+        server._processes = [telling]
+        before, after = server.look(), server.look()
+    assert telling.told == 2 and between(before, after).cpu_s == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(status=404), "/metrics answers HTTP 404: is it Kadogo?"),
+        (Reply(status=401), "/metrics answers HTTP 401: is KADOGO_KEY its key?"),
+    ],
+)
+def test_a_server_that_does_not_tell_its_metrics_is_one_line(reply: Reply, said: str) -> None:
+    with (
+        scripted(lambda _: Reply(), {"/metrics": reply}) as running,
+        pytest.raises(Unusable) as error,
+    ):
+        Server(running.url).look()
+    assert str(error.value) == f"{running.url}{said}"
+
+
+def test_a_server_that_has_gone_is_one_line() -> None:
+    with scripted(lambda _: Reply()) as running:
+        server = Server(running.url)
+    with pytest.raises(Unusable, match=r"no server answers at .* run `make serve`") as error:
+        server.look()
+    assert "\n" not in str(error.value)
+
+
+def test_a_look_that_cannot_be_had_is_left_out_and_the_next_is_taken() -> None:
+    turns = iter([1, None, Unusable("gone"), 4])
+    over = threading.Event()
+
+    def look() -> int | None:
+        found = next(turns, 5)
+        if found == 5:
+            over.set()
+        if isinstance(found, Unusable):
+            raise found
+        return found
+
+    with meanwhile(look, 0.001) as seen:
+        assert over.wait(30)
+    assert seen[:3] == [1, 4, 5]
+
+
+def test_what_is_ended_counts_nothing() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    gone = psutil.Process(ended.pid)
+    ended.wait()
+    here = psutil.Process()
+    assert resident([gone]) is resident([]) is None
+    assert (resident([gone, here]) or 0) > 2**20
 
 
 def test_a_counter_of_energy_that_began_anew_is_reckoned_with() -> None:
@@ -91,7 +181,7 @@ def test_quality_is_of_raw_text_and_its_drop_of_the_interval() -> None:
 
 
 def test_a_server_that_is_none_of_ours_is_told() -> None:
-    with scripted(lambda _: Reply(status=404)) as other, pytest.raises(watch.Unusable):
+    with scripted(lambda _: Reply(status=404)) as other, pytest.raises(Unusable):
         Server(other.url).facts()
 
 
@@ -113,4 +203,5 @@ def test_a_server_that_runs_here_is_looked_at(tmp_path: Path) -> None:
     assert seen.cpu_s is not None and seen.cpu_s > 0
     assert seen.memory is not None and seen.memory > 50 * 2**20
     assert (known.name, known.task, known.ready) == ("ner-int8", "ner", True)
-    assert server._processes and watch._spent(server._processes) == (None, None)
+    assert server._processes
+    assert watch._cpu_s(server._processes) is watch._memory(server._processes) is None

@@ -135,7 +135,7 @@ def _replaced(host: str, known: set[int], at: float, within_s: float) -> float |
         try:
             if get(host, "/v1/status")["process"] not in known:
                 return time.perf_counter() - at
-        except (OSError, ValueError, KeyError):  # asked the one that is no more
+        except (Unusable, TypeError, KeyError):  # asked the one that is no more
             pass
         time.sleep(EVERY_S)
     return None

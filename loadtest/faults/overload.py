@@ -17,12 +17,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import psutil
-
 from loadtest import checker, labelled, record, traffic
 from loadtest.faults.client import Answer, Pool, Run, closed, offered
+from loadtest.meanwhile import meanwhile
 from loadtest.record import Call, Unusable
-from loadtest.server import described, workers_of
+from loadtest.server import described, resident, workers_of
 from loadtest.stolen import Stolen
 from loadtest.texts import BadTraffic
 
@@ -36,6 +35,7 @@ GOODPUT = 0.9
 RETRY = 2.0
 GROWTH = 1.05
 RECOVERY_S = 5.0
+EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,18 +140,16 @@ async def overloaded(
     ]
     rate = max(sum(each.status == 200 for each in run.answers) / run.seconds for run in peaks)
     workers = workers_of(host)
-    resident: list[int] = []
-    watching = asyncio.ensure_future(_watch(workers, resident))
     headers = f"X-Request-Timeout-Ms: {deadline_ms}\r\n"
-    run = await offered(
-        pool, path, bodies, rate=times * rate, seconds=seconds, headers=headers, seed=seed
-    )
-    watching.cancel()
+    with meanwhile(lambda: resident(workers), EVERY_S) as memory:
+        run = await offered(
+            pool, path, bodies, rate=times * rate, seconds=seconds, headers=headers, seed=seed
+        )
     recovery_s = await _recovered(pool, path, bodies, calm)
     pool.close()
     answered = _answered(run, variant, calls, bodies)
     swapped = len(checker.checked(calls, answered, alone).wrong)
-    found = judged(run, rate, deadline_ms / 1000, tuple(resident), recovery_s, swapped)
+    found = judged(run, rate, deadline_ms / 1000, tuple(memory), recovery_s, swapped)
     return replace(found, quality=tuple(labelled.told(calls, answered, labels)))
 
 
@@ -250,12 +248,6 @@ async def _recovered(pool: Pool, path: str, bodies: Sequence[bytes], calm: float
             return elapsed
         await asyncio.sleep(0.01)
     raise AssertionError("bodies never end")
-
-
-async def _watch(workers: Sequence[psutil.Process], resident: list[int]) -> None:
-    while workers:
-        resident.append(sum(each.memory_info().rss for each in workers if each.is_running()))
-        await asyncio.sleep(0.5)
 
 
 def told(found: Found) -> str:
