@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -236,7 +235,7 @@ class Load:
             status=kept.status,
             error=kept.failure or error,
             answer=answer,
-            retry_after_s=_retry_after(kept.retry_after, body),
+            retry_after_s=traffic.retry_after_s(kept.status, body, kept.retry_after),
         )
 
 
@@ -366,13 +365,3 @@ def _last(number: int, calls: int) -> int:
     3 calls   number 0 1 2 3 -> 2 1 0 2
     """
     return calls - 1 - number % calls
-
-
-def _retry_after(header: str | None, body: bytes) -> float | None:
-    """Our refusals say it in milliseconds too."""
-    if header is None:
-        return None
-    try:
-        return float(json.loads(body)["retry_after_ms"]) / 1000
-    except (ValueError, TypeError, KeyError):
-        return float(header) if header.isdigit() else None

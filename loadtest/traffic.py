@@ -22,6 +22,7 @@ from loadtest.texts import LENGTHS, BadTraffic, Text, compose, languages_of, rea
 
 PATHS = {"ner": "/v1/ner", "classification": "/v1/classify"}
 KINDS = {"ner": "sentences", "classification": "articles"}
+REFUSED = (429, 503)
 
 # So many texts are composed for a task; a file's are all taken.
 POOL = 512
@@ -91,12 +92,6 @@ def pool(traffic: Traffic, task: str) -> list[Text]:
     _known(wanted, sorted({text.language for text in fit}), kind)
     random.Random(f"{task} {traffic.seed}").shuffle(fit)
     return fit
-
-
-def repeated(calls: Sequence[Call]) -> float:
-    """The share of the texts that were sent before: what a server with a cache could answer so."""
-    sent = [(call.task, text) for call in calls for text in call.texts]
-    return 1 - len(set(sent)) / len(sent) if sent else 0.0
 
 
 def _calls(traffic: Traffic, task: str) -> Iterator[Call]:
@@ -183,6 +178,23 @@ def read_answer(
     if len(said) != len(call.texts):
         return None, "not one result for each text"
     return said, None
+
+
+def retry_after_s(status: int, body: bytes, header: str | None = None) -> float | None:
+    """
+    What a refusal said; None: it is none, or says nothing that can be understood.
+
+    Ours say it in milliseconds in the body, others in whole seconds in the header.
+    """
+    if status not in REFUSED:
+        return None
+    try:
+        told = float(json.loads(body)["retry_after_ms"]) / 1000
+        if math.isfinite(told):
+            return told
+    except (ValueError, TypeError, KeyError):
+        pass
+    return float(header) if header and header.isdecimal() else None
 
 
 def _result(task: str, result: Any) -> Result:

@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtest.arrivals import Poisson, due
 from loadtest.faults import killed
-from loadtest.faults.client import Answer, Pool, Run, arrivals, offered
+from loadtest.faults.client import Answer, Pool, Run, offered
 from loadtest.faults.overload import Found, broken, invalid, judged, overloaded, told
 from loadtest.record import Unusable
 from loadtest.server import workers_of
-from loadtest.traffic import Traffic, calls
+from loadtest.traffic import Traffic, calls, retry_after_s
 from models.spec import Task
 from service.settings import ROOT
 from tests.scripted import Reply, scripted
@@ -105,10 +106,44 @@ def test_only_what_was_answered_by_its_deadline_counts() -> None:
     assert late.goodput == 1.0  # the last one came after that second
 
 
-def test_arrivals_are_of_a_rate_and_the_same_for_a_seed() -> None:
-    times = list(arrivals(100, 50, seed=3))
-    assert times == list(arrivals(100, 50, seed=3)) != list(arrivals(100, 50, seed=4))
-    assert 4700 < len(times) < 5300 and times == sorted(times) and times[-1] < 50
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((429, b'{"retry_after_ms": 400}'), 0.4),
+        ((503, b'{"retry_after_ms": 400}'), 0.4),
+        ((200, b'{"retry_after_ms": 400}'), None),
+        ((503, b"<html>Bad gateway</html>"), None),
+        ((503, b"[]"), None),
+        ((503, b"[1]"), None),
+        ((503, b'"slow"'), None),
+        ((503, b"null"), None),
+        ((503, b'{"retry_after_ms": null}'), None),
+        ((503, b'{"retry_after_ms": NaN}'), None),
+        ((503, b"\xff"), None),
+        ((503, b"", "3"), 3.0),
+        ((503, b"", "Wed, 21 Oct 2026 07:28:00 GMT"), None),
+        ((503, b'{"retry_after_ms": 400}', "1"), 0.4),
+        ((200, b"", "3"), None),
+    ],
+)
+def test_a_refusal_says_when_to_come_back_where_it_can_be_understood(
+    answer: Any, said: float | None
+) -> None:
+    assert retry_after_s(*answer) == said
+    if len(answer) == 2:
+        status, body = answer
+        assert Answer(0.0, 0.0, 1.0, status, body).retry_after_s == said
+
+
+def test_what_is_answered_after_the_end_is_none_of_a_rate() -> None:
+    found = (
+        Answer(5.0, 5.0, 5.4, 200, b""),
+        Answer(5.4, 5.4, 5.5, 503, b""),
+        Answer(5.4, 5.4, 6.2, 200, b""),
+    )
+    run = Run(found, seconds=1.0, dropped=0, cpu=0.1, lag_s=0.0)
+    assert run.in_time == [found[0]]
+    assert replace(run, answers=()).in_time == []
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +178,7 @@ def test_an_open_loop_client_does_not_wait_for_answers(base: Server) -> None:
             pool.close()
 
     run = asyncio.run(scenario())
-    assert len(run.answers) == len(list(arrivals(40, 1, seed=1)))
+    assert len(run.answers) == len(list(due(Poisson(40), seconds=1, seed=1)))
     assert sum(later.sent < earlier.done for earlier, later in pairwise(run.answers)) > 5
 
 

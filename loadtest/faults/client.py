@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
-import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadtest.arrivals import Poisson, due
 from loadtest.record import Unusable
+from loadtest.traffic import retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,7 @@ class Answer:
     @property
     def retry_after_s(self) -> float | None:
         """Of a refusal: when it said to come back."""
-        told = json.loads(self.body).get("retry_after_ms") if self.status in (429, 503) else None
-        return None if told is None else told / 1000
+        return retry_after_s(self.status, self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +65,12 @@ class Run:
     cpu: float
     lag_s: float
 
-
-def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
-    """Times of a Poisson process, from 0 on."""
-    draw = random.Random(seed)
-    at = draw.expovariate(rate)
-    while at < seconds:
-        yield at
-        at += draw.expovariate(rate)
+    @property
+    def in_time(self) -> list[Answer]:
+        """Right answers before its end: of a closed loop each caller's last one comes after it."""
+        begun = min((each.due for each in self.answers), default=0.0)
+        end = begun + self.seconds
+        return [each for each in self.answers if each.status == 200 and each.done <= end]
 
 
 class Pool:
@@ -241,14 +238,14 @@ async def offered(
     lags: list[float] = []
     async with _measured() as measured:
         begun = time.perf_counter()
-        for number, at in enumerate(arrivals(rate, seconds, seed)):
-            due = begun + at
-            wait_s = due - time.perf_counter()
+        for number, at in enumerate(due(Poisson(rate), seconds=seconds, seed=seed)):
+            moment = begun + at
+            wait_s = moment - time.perf_counter()
             if wait_s > 0.0005:
                 await asyncio.sleep(wait_s)
-            lags.append(max(0.0, time.perf_counter() - due))
+            lags.append(max(0.0, time.perf_counter() - moment))
             body = bodies[number % len(bodies)]
-            tasks.append(asyncio.ensure_future(pool.post(path, body, headers, due=due)))
+            tasks.append(asyncio.ensure_future(pool.post(path, body, headers, due=moment)))
         found = await asyncio.gather(*tasks)
     lags.sort()
     return Run(
