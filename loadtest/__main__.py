@@ -8,8 +8,10 @@ Load a running server: compare its variants, or ask one of them a question under
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 try:
     from loadtest import command, faults, rehearsal, scenarios
@@ -17,6 +19,9 @@ except ModuleNotFoundError as missing:
     # As after `make serve` alone: a server needs none of what loads it.
     print(f"{missing.name} is not installed: make .venv/.loadtest", file=sys.stderr)
     sys.exit(2)
+
+
+EXIT_BROKEN_OFF = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     rehearsal.register(commands)
     faults.register(commands)
     args = parser.parse_args(argv)
-    return int(args.run(args))
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print("broken off", file=sys.stderr)
+        return EXIT_BROKEN_OFF
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Of one that comes while another greenlet runs gevent prints all it came through."""
+    if gevent := sys.modules.get("gevent"):
+        gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

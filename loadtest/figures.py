@@ -40,8 +40,15 @@ def percentile_s(runs: Iterable[Run], share: float) -> float:
 
     1 2 3 s and a failure   share 0.5 -> 2   share 0.75 -> 3   share 0.76 -> inf
     """
+    return all_percentiles_s(runs, [share])[0]
+
+
+def all_percentiles_s(runs: Iterable[Run], shares: Sequence[float]) -> list[float]:
+    """As `percentile_s`, one a share."""
     times = latencies_s(runs)
-    return float(np.quantile(times, share, method="inverted_cdf")) if len(times) else 0.0
+    if not len(times):
+        return [0.0] * len(shares)
+    return [float(each) for each in np.quantile(times, shares, method="inverted_cdf")]
 
 
 def rate(runs: Sequence[Run]) -> float:

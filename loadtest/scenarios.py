@@ -64,6 +64,7 @@ class Outcome:
 
     verdict  the answer, in a sentence
     broken   what was not kept, a sentence each
+    swapped  answers that were others': proof, whatever else was in the way
     invalid  why nothing was proved, whatever was found
     rows     name and value, as they are printed
     runs     the last of which is the answer's
@@ -77,6 +78,7 @@ class Outcome:
     rows: tuple[tuple[str, str], ...]
     runs: tuple[Run, ...]
     broken: tuple[str, ...] = ()
+    swapped: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     steps: tuple[Step[Run], ...] = ()
     rate: float | None = None
@@ -269,25 +271,24 @@ def latency(run: Run, share: float) -> float:
 def rows(run: Run) -> tuple[tuple[str, str], ...]:
     found = generator(run)
     errors = Counter(each.error for each in run.requests if each.error)
-    times = [each.latency_s for each in run.right]
-    quantiles = np.quantile(times, [0.5, 0.9, 0.99]) if times else ()
+    percentiles = figures.all_percentiles_s([run], [0.5, 0.9, 0.99]) if _arrivals(run) else ()
     return (
         ("arrivals", run.arrivals),
         ("measured", f"{run.seconds:g} s"),
         ("offered", f"{found.offered:.1f}/s"),
         ("sent", f"{found.achieved:.1f}/s, {run.dropped} dropped"),
         ("right answers", f"{figures.rate([run]):.1f}/s"),
-        ("p50, p90, p99", ", ".join(_ms(float(each)) for each in quantiles) or "none"),
+        ("p50, p90, p99", ", ".join(map(_ms, percentiles)) or "none"),
         ("failures", ", ".join(f"{n} {error}" for error, n in errors.most_common()) or "none"),
         ("generator", f"{run.cores:.2f} cores, p99 late {_ms(found.late_p99_s)}"),
     )
 
 
 def told(outcome: Outcome) -> str:
-    """The verdict, what was broken, and the table."""
+    """The verdict, what was not kept, and the table."""
     width = max(len(name) for name, _ in outcome.rows)
     lines = [f"{name:<{width}}  {value}" for name, value in outcome.rows]
-    return "\n".join([outcome.verdict, *outcome.broken, "", *lines])
+    return "\n".join([outcome.verdict, *outcome.broken, *outcome.swapped, "", *lines])
 
 
 def _in_the_way(run: Run, limit_s: float, senders: int) -> list[str]:
@@ -426,7 +427,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: kept; 1: broken; 2: nothing was proved, or could be."""
+    """0: kept; 1: broken, or answers were swapped; 2: nothing was proved, or could be."""
     if args.seconds < (least := LEAST_S[args.scenario]):
         print(f"Short: {args.seconds:g} s, a run that proves something takes {least:g} s.")
     if args.scenario == "overload":
@@ -441,6 +442,13 @@ def run(args: argparse.Namespace) -> int:
     print(told(outcome))
     for each in outcome.invalid:
         print(f"invalid: {each}", file=sys.stderr)
+    return status(outcome)
+
+
+def status(outcome: Outcome) -> int:
+    """A swapped answer is one, however late the load was; what else was found may be the load's."""
+    if outcome.swapped:
+        return EXIT_BROKEN
     return EXIT_UNUSABLE if outcome.invalid else EXIT_BROKEN if outcome.broken else 0
 
 
@@ -541,12 +549,5 @@ def _with_quality(
     return replace(
         outcome,
         rows=(*outcome.rows, *scores, ("compared", seen)),
-        broken=(*outcome.broken, *dict.fromkeys(wrong)),
+        swapped=tuple(dict.fromkeys(wrong)),
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
-    register(parser.add_subparsers(required=True, metavar="SCENARIO"))
-    args = parser.parse_args(argv)
-    return int(args.run(args))

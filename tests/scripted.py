@@ -94,7 +94,7 @@ def scripted(
                 if not said.status:
                     break
                 writer.write(_told(said))
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()

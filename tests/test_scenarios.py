@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from loadtest import scenarios
+from loadtest.__main__ import main
 from loadtest.arrivals import BadArrivals, Bursts, Closed, due, parse, phases
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
@@ -156,7 +158,9 @@ def test_what_waited_for_the_server_or_was_dropped_meanwhile_is_the_servers() ->
 def test_what_failed_or_was_dropped_took_for_ever() -> None:
     good = [_request(i, 0.01) for i in range(98)]
     assert latency(_run("poisson:1", 100, good), 0.99) == pytest.approx(0.01)
-    assert latency(_run("poisson:1", 100, [*good, _request(99, 0.1, "HTTP 503")], 1), 0.99) > 1e9
+    refused = _run("poisson:1", 100, [*good, _request(99, 0.1, "HTTP 503")], 1)
+    assert latency(refused, 0.99) > 1e9
+    assert ("p50, p90, p99", "10.0 ms, 10.0 ms, for ever") in scenarios.rows(refused)
     assert latency(_run("poisson:1", 100, []), 0.99) == 0
 
 
@@ -214,7 +218,7 @@ def test_a_burst_that_is_refused_or_dropped_is_broken_and_says_where() -> None:
     found = burst(refused, seconds=60, seed=1, arrivals=arrivals)
     assert found.broken == ("100.0% of the requests failed, above 1%",)
     assert "no answer (100.0% refused, dropped or failed) in bursts" in found.verdict
-    assert ("p50, p90, p99", "none") in found.rows
+    assert ("p50, p90, p99", "for ever, for ever, for ever") in found.rows
 
     def dropping(_: str, seconds: float) -> Run:
         whole = _queue(arrivals, seconds).requests
@@ -303,7 +307,7 @@ def test_flags_that_make_no_sense_are_refused(
     flags: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        scenarios.main(flags.split())
+        main(flags.split())
     assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
@@ -316,8 +320,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _command(*args: str) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from loadtest import scenarios; sys.exit(scenarios.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *args]
+    command = [sys.executable, "-m", "loadtest", *args]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
@@ -435,6 +438,39 @@ def test_each_status_is_said(
         )
     assert done.returncode == status, done.stdout + done.stderr
     assert said in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("scenario", ["single --warmup 0", "soak --rate 40 --warmup 0", "overload"])
+def test_one_that_is_broken_off_says_so_in_a_line(tmp_path: Path, scenario: str) -> None:
+    (tmp_path / "two.txt").write_text("Kano\nJos\n")
+    with scripted(lambda number: _said(1), FACTS) as server:
+        told = ["--host", server.url, "--variant", "ner-int8", "--seconds", "600"]
+        command = [sys.executable, "-m", "loadtest", *scenario.split(), *told]
+        pipe = subprocess.PIPE
+        asking = subprocess.Popen(
+            [*command, "--texts", str(tmp_path / "two.txt")],
+            cwd=ROOT,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+        for _ in range(600):
+            if len(server.heads) > 20:
+                break
+            time.sleep(0.1)
+        asking.send_signal(signal.SIGINT)
+        _, errors = asking.communicate(timeout=120)
+    assert asking.returncode == 130
+    assert errors.splitlines()[-1] == "broken off" and "Interrupt" not in errors, errors
+
+
+def test_a_swapped_answer_is_proof_however_late_the_load_was() -> None:
+    found = replace(_soaked(), invalid=("requests went out late",))
+    assert scenarios.status(found) == 2
+    assert scenarios.status(replace(found, broken=("the p99 was 9.0 ms",))) == 2
+    swapped = replace(found, swapped=("ner-int8: call 1 was answered as call 0 is alone",))
+    assert scenarios.status(swapped) == 1 and swapped.swapped[0] in told(swapped)
+    assert [scenarios.status(_soaked(errors=each)) for each in (0, 1)] == [0, 1]
 
 
 def test_a_variant_or_server_that_is_not_there_is_one_line(tiny: Server) -> None:
