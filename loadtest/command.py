@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 from loadtest import checker, promises, traffic
 from loadtest.arrivals import BadArrivals
 from loadtest.complaint import Complaint
-from loadtest.flags import above_0, address, count, from_0
+from loadtest.files import tried, write
+from loadtest.flags import above_0, address, count, from_0, told
+from loadtest.machine import processor
 from loadtest.record import Call, Run, Unusable
 from loadtest.stolen import TITLE, Stolen
 from loadtest.texts import BadTraffic
 
 if TYPE_CHECKING:
-    from loadtest.compare import Engine, Settings
+    from loadtest.compare import Comparison, Engine, Settings, Watch
     from loadtest.findings import Findings, Search
     from loadtest.watch import Fact, Server
 
@@ -83,39 +86,83 @@ def run(args: argparse.Namespace) -> int:
     """0: kept; 1: a promise broken, a mismatch; 2: nothing was proved, or could be."""
     # First: Locust patches the standard library before ssl is imported.
     from loadtest import engine  # noqa: F401
-    from loadtest.report import book, page
     from loadtest.watch import Server
 
+    reports: list[Findings] = []
+    ended: BaseException | None = None
     try:
         if args.search and args.p99_ms is None:
             raise Unusable("--search needs a limit: --p99-ms 100")
+        if over := tried(_files(args)):
+            _say(over)
         server = Server(args.host)
         facts = {fact.name: fact for fact in server.facts()}
         names = chosen(facts, args.variants)
         stolen = Stolen()
         promised = promises.read(args.promises, names) if args.promises else promises.Promises()
         tasks = list(dict.fromkeys(facts[name].task for name in names))
-        reports = [
-            _compared(
-                args, server, task, [n for n in names if facts[n].task == task], facts, promised
-            )
-            for task in tasks
-        ]
+        for task in tasks:  # before the first takes its minutes
+            traffic.calls(traffic.from_arguments(args), task=task, count=1)
+        for task in tasks:
+            own = [name for name in names if facts[name].task == task]
+            reports.append(_compared(args, server, task, own, facts, promised))
+    except _BrokenOff as error:
+        reports.append(error.found)
+        ended = error.why
+    except KeyboardInterrupt as error:
+        if not reports:
+            raise
+        ended = error
     except (BadArrivals, BadTraffic, Unusable, promises.BadPromises) as error:
         print(error, file=sys.stderr)
+        ended = error
+    if not reports:
         return EXIT_UNUSABLE
     settings = {**_told(args, facts, names), TITLE: str(stolen)}
-    print(book.terminal(reports, args.price_cpu_hour))
-    args.out.mkdir(parents=True, exist_ok=True)
-    written = {
-        "html": page.html(reports, settings, args.price_cpu_hour),
-        "md": book.markdown(reports, settings, args.price_cpu_hour),
-        "json": book.to_json(book.book(reports, settings, args.price_cpu_hour)),
-    }
-    for kind, content in written.items():
-        (args.out / f"comparison.{kind}").write_text(content, encoding="utf-8")
+    if ended:
+        settings["broken off"] = _why(ended)
+    try:
+        _write(args, reports, settings)
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return EXIT_UNUSABLE
+    if isinstance(ended, KeyboardInterrupt):
+        raise ended
+    return _status(reports) or (EXIT_UNUSABLE if ended else 0)
+
+
+class _BrokenOff(Exception):
+    """What was found of the rounds that were whole, and why there are no more."""
+
+    def __init__(self, found: Findings, why: BaseException) -> None:
+        super().__init__(str(why))
+        self.found, self.why = found, why
+
+
+def _why(error: BaseException) -> str:
+    return "it was told to end" if isinstance(error, KeyboardInterrupt) else str(error)
+
+
+def _files(args: argparse.Namespace) -> list[Path]:
+    return [args.out / f"comparison.{kind}" for kind in ("html", "md", "json")]
+
+
+def _write(
+    args: argparse.Namespace, reports: Sequence[Findings], settings: Mapping[str, object]
+) -> None:
+    """Printed first: that cannot fail. Raises Unusable."""
+    from loadtest.report import book, page
+
+    price = args.price_cpu_hour
+    print(book.terminal(reports, price))
+    contents = (
+        page.html(reports, settings, price),
+        book.markdown(reports, settings, price),
+        book.to_json(book.book(reports, settings, price)),
+    )
+    for file, content in zip(_files(args), contents, strict=True):
+        write(file, content)
     print(f"written: {args.out / 'comparison.html'}, .md and .json")
-    return _status(reports)
 
 
 def chosen(facts: Mapping[str, Fact], wanted: str) -> list[str]:
@@ -137,9 +184,11 @@ def _compared(
     facts: Mapping[str, Fact],
     promised: promises.Promises,
 ) -> Findings:
+    """Raises _BrokenOff where it was, and there are whole rounds; else BadTraffic, Unusable."""
     from loadtest import engine
     from loadtest.compare import Settings, compare
     from loadtest.findings import findings
+    from loadtest.recorded import Recorded
 
     calls = traffic.calls(traffic.from_arguments(args), task=task, count=args.calls)
     key = os.environ.get("KADOGO_KEY")
@@ -170,27 +219,39 @@ def _compared(
         key=key,
     )
 
-    runs: list[Run] = []
-
     def measure(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
-        runs.append(send(variant=variant, arrivals=arrivals, seconds=seconds, seed=seed))
-        return runs[-1]
+        return send(variant=variant, arrivals=arrivals, seconds=seconds, seed=seed)
 
-    found = compare(task, names, calls, measure, settings=settings, watch=server, say=_say)
+    def again(engine: Engine, watch: Watch, fewer: Settings) -> Comparison:
+        return compare(task, names, calls, engine, settings=fewer, watch=watch)
+
+    recorded = Recorded(measure, server)
+    found: Comparison | None = None
     limit_s = args.p99_ms / 1000 if args.p99_ms else None
-    searches = {}
-    if args.search and limit_s:
-        searches = {
-            name: _searched(measure, name, args, limit_s, settings.senders) for name in names
-        }
-    return findings(
+    searches: dict[str, Search] = {}
+    ended: Unusable | KeyboardInterrupt | None = None
+    try:
+        found = compare(task, names, calls, recorded, settings=settings, watch=recorded, say=_say)
+        if args.search and limit_s:
+            for name in names:
+                searches[name] = _searched(recorded, name, args, limit_s, settings.senders)
+    except (Unusable, KeyboardInterrupt) as error:
+        found = found or recorded.whole(again, settings)
+        if found is None:
+            raise
+        ended = error
+    result = findings(
         found,
         facts=facts,
         promises=promised,
         limit_s=limit_s,
-        swapped=_swapped(runs, calls, alone),
+        swapped=_swapped(recorded.runs, calls, alone),
         searches=searches,
     )
+    if ended is None:
+        return result
+    rounds = f"broken off after {found.settings.rounds} of {args.rounds} rounds"
+    raise _BrokenOff(replace(result, void=(f"{rounds}: {_why(ended)}", *result.void)), ended)
 
 
 def _swapped(
@@ -240,6 +301,9 @@ def _status(reports: Sequence[Findings]) -> int:
         print(f"not kept: {complaint}", file=sys.stderr)
     for each in void:
         print(f"nothing is proved: {each}", file=sys.stderr)
+    # However late the load was, an answer was another's, or the server counted otherwise.
+    if any(found.mismatches for found in reports):
+        return EXIT_BROKEN
     return EXIT_UNUSABLE if void else EXIT_BROKEN if wrong else 0
 
 
@@ -258,7 +322,8 @@ def _told(
         "rounds": f"{args.rounds}, of {args.peak:g} s at the peak and {args.open:g} s at the "
         f"common rate, {args.warmup:g} s of warm-up before each",
         "callers at the peak": args.callers,
-        "cores of this machine": os.cpu_count(),
+        "command": told("compare", args),
+        "processor": f"{processor()}, {os.cpu_count()} cores of this machine",
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from urllib.parse import urlsplit
 
 
@@ -37,6 +38,25 @@ def address(text: str) -> str:
     if not good:
         raise argparse.ArgumentTypeError(f"{text} is no server's address: http://HOST:3000 is one")
     return found
+
+
+def told(command: str, args: argparse.Namespace) -> str:
+    """
+    The command line that does the same: all flags, those too that a default or a variable set.
+
+    What is not asked for (None, "" and False) is left out, and what is no flag: functions.
+    """
+    words = ["python", "-m", "loadtest", command]
+    for name, value in vars(args).items():
+        if value in (None, "", False) or callable(value):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        words += (
+            [flag]
+            if value is True
+            else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+        )
+    return shlex.join(words)
 
 
 def _number(text: str) -> float:
