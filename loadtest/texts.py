@@ -24,6 +24,7 @@ from typing import Any
 from loadtest.record import Result
 
 WRITTEN = Path(__file__).with_name("texts.json")
+KINDS = {".txt", ".jsonl"}
 
 Quantiles = Sequence[tuple[float, int]]
 """(share of texts, words at most), shares rising from 0 to 1."""
@@ -75,16 +76,6 @@ class Topic:
     language: str
     opening: tuple[str, ...]
     sentences: tuple[str, ...]
-
-
-def traffic(source: str, *, count: int, seed: int) -> list[str]:
-    """
-    `count` texts of a kind ("sentences", "articles", "headlines"), or those of a file or folder.
-
-    Raises NoTexts where the file or folder has none.
-    """
-    found = compose(source, count=count, seed=seed) if source in LENGTHS else read(Path(source))
-    return [each.text for each in found]
 
 
 def languages_of(kind: str) -> list[str]:
@@ -151,14 +142,20 @@ def read(path: Path) -> list[Text]:
         raise NoTexts(f"{path} is neither a file nor a folder, nor one of {', '.join(LENGTHS)}")
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     texts = [text for file in files if file.is_file() for text in _texts(file) if text.text]
+    if not texts and path.is_file() and _kind(path) in KINDS:
+        raise NoTexts(f"{path} is empty: no line of it has a text")
     if not texts:
         raise NoTexts(f'{path} holds no .txt (a text a line) and no .jsonl (objects with "text")')
     return texts
 
 
+def _kind(file: Path) -> str:
+    return file.suffixes[0] if file.suffixes else ""
+
+
 def _texts(file: Path) -> Iterator[Text]:
-    kind = file.suffixes[0] if file.suffixes else ""
-    if kind not in {".txt", ".jsonl"}:
+    kind = _kind(file)
+    if kind not in KINDS:
         return
     # Not splitlines: articles hold other line separators within a line.
     try:

@@ -151,6 +151,18 @@ def test_a_file_that_cannot_be_sent_is_named_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.txt.xz"])
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_file_without_a_text_is_called_empty(tmp_path: Path, name: str, content: str) -> None:
+    packed = lzma.compress(content.encode()) if name.endswith(".xz") else content.encode()
+    (tmp_path / name).write_bytes(packed)
+    with pytest.raises(NoTexts, match=f"{name} is empty: no line of it has a text"):
+        read(tmp_path / name)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(NoTexts, match=r"other holds no \.txt"):
+        read(tmp_path / "other")
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(NoTexts, match="nowhere"):
         read(tmp_path / "nowhere")
