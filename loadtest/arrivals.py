@@ -107,6 +107,11 @@ def parse(spec: str) -> Arrivals:
     return make(*numbers)
 
 
+def plain(rate: float) -> str:
+    """As `parse` reads it: without an exponent, which 1e7 would have."""
+    return f"{rate:.6f}".rstrip("0").rstrip(".")
+
+
 def _closed(callers: float) -> Closed:
     if callers != int(callers):
         raise BadArrivals(f"closed:{callers:g} is no whole number of callers, as closed:16 is")

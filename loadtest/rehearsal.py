@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import os
 import shutil
 import signal
@@ -27,8 +28,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest import checker, traffic
+from loadtest.arrivals import BadArrivals, parse, plain
 from loadtest.complaint import Complaint
-from loadtest.figures import percentile_s
+from loadtest.figures import all_percentiles_s
 from loadtest.flags import above_0, count
 from loadtest.record import Run, Unusable
 from loadtest.texts import BadTraffic
@@ -43,6 +45,7 @@ CHECK = "check inter 500ms fastinter 200ms fall 2 rise 1 pool-purge-delay 2s"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
 CALLS = 256
 CALLERS = 64
+MOST = 10_000  # requests a second: several times what Locust sends
 LONGEST_S = 24 * 3600.0
 READY_WITHIN_S = 120.0
 GONE_WITHIN_S = 60.0
@@ -282,10 +285,10 @@ def told(found: Rehearsal) -> str:
     for phase in found.phases:
         inside = [each for each in run.requests if phase.start_s <= each.due_s < phase.end_s]
         part = replace(run, requests=tuple(inside), dropped=0)
-        half, most = (1000 * percentile_s([part], share) for share in (0.5, 0.99))
+        half, most = map(_ms, all_percentiles_s([part], [0.5, 0.99]))
         lines.append(
             f"{phase.name:<18} {phase.start_s:>5.1f} - {phase.end_s:>4.1f} {len(inside):>9} "
-            f"{len(inside) - len(part.right):>7} {half:>8.1f} {most:>8.1f}"
+            f"{len(inside) - len(part.right):>7} {half:>8} {most:>8}"
         )
     lines += ["", f"{'':<18} {'ready after s':>14} {'answered':>9} {'gone after s':>13}"]
     for each in found.replicas:
@@ -302,6 +305,10 @@ def told(found: Rehearsal) -> str:
     )
 
 
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}" if math.isfinite(seconds) else "never"
+
+
 # --- the command line ------------------------------------------------------------------------
 
 
@@ -311,7 +318,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     add = parser.add_argument
     add("--variant", default="ner-int8", help="default: %(default)s")
-    add("--rate", type=above_0, default=40.0, help="requests a second (default: %(default)g)")
+    add("--rate", type=_rate, default=40.0, help="requests a second (default: %(default)g)")
     add("--replicas", type=count, default=3, help="most, but for one in a rollout (default: 3)")
     add("--threads", type=count, default=1, help="of each replica (default: %(default)s)")
     add("--settle", type=above_0, default=5.0, help="seconds after each change (default: 5)")
@@ -324,6 +331,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     traffic.add_arguments(parser)
     parser.set_defaults(run=run)
+
+
+def _rate(text: str) -> float:
+    if (rate := above_0(text)) > MOST:
+        raise argparse.ArgumentTypeError(f"{text} is more than one process sends: {MOST} at most")
+    return rate
 
 
 def run(args: argparse.Namespace) -> int:
@@ -339,15 +352,22 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="kadogo-rehearsal-") as folder:
         stage = Stage(Path(folder), settings, args.configuration)
         try:
+            # Before servers are started for nothing.
+            parse(_arrivals(args))
+            traffic.from_arguments(args)
             stage.open()
             found = _rehearsed(args, stage)
-        except (BadTraffic, Unusable) as error:
+        except (BadArrivals, BadTraffic, Unusable) as error:
             print(error, file=sys.stderr)
             return EXIT_UNUSABLE
         finally:
             stage.close()
     print(told(found))
     return EXIT_BROKEN if broken(found) else 0
+
+
+def _arrivals(args: argparse.Namespace) -> str:
+    return f"poisson:{plain(args.rate)}"
 
 
 def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
@@ -371,7 +391,7 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
         args.variant,
         task,
         calls=calls,
-        arrivals=f"poisson:{args.rate:g}",
+        arrivals=_arrivals(args),
         seconds=LONGEST_S,
         warmup_s=1.0,
         seed=args.seed,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loadtest import checker, figures, labelled, traffic
-from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases
+from loadtest.arrivals import BadArrivals, Bursts, Phase, due, parse, phases, plain
 from loadtest.flags import above_0, address, count, from_0
 from loadtest.meanwhile import meanwhile
 from loadtest.record import Call, Request, Run, Unusable
@@ -116,7 +116,7 @@ def server(
     start = start or max(0.1, figures.rate(runs) / 2)
 
     def measure(rate: float, longer: bool) -> tuple[bool, Run]:
-        run = ask(f"poisson:{_plain(rate)}", seconds if longer else seconds * STEP)
+        run = ask(f"poisson:{plain(rate)}", seconds if longer else seconds * STEP)
         return bool(run.requests) and latency(run, 0.99) <= limit_s, run
 
     found = largest(measure, start=start, precision=precision)
@@ -184,7 +184,7 @@ def burst(
     if not arrivals:
         runs = [ask(f"closed:{PEAK_CALLERS}", min(10.0, seconds))]
         peak = max(0.1, figures.rate(runs))
-        arrivals = f"bursts:{_plain(CALM * peak)}/8s,{_plain(BURST * peak)}/2s"
+        arrivals = f"bursts:{plain(CALM * peak)}/8s,{plain(BURST * peak)}/2s"
     process = parse(arrivals)
     if not isinstance(process, Bursts):
         raise BadArrivals(f"{arrivals} has no bursts: bursts:50/20s,400/2s has")
@@ -226,7 +226,7 @@ def soak(
     limit_s: float | None = None,
 ) -> Outcome:
     """A rate that can be kept, for long: memory and p99 stay as they were, and nothing fails."""
-    run = ask(f"poisson:{_plain(rate)}", seconds)
+    run = ask(f"poisson:{plain(rate)}", seconds)
     memory = resident()
     first, last = _third(run, 0), _third(run, 2)
     before, after = latency(first, 0.99), latency(last, 0.99)
@@ -348,10 +348,6 @@ def _third(run: Run, number: int) -> Run:
 
 def _ms(seconds: float) -> str:
     return "for ever" if math.isinf(seconds) else f"{seconds * 1000:.1f} ms"
-
-
-def _plain(rate: float) -> str:
-    return f"{rate:.6f}".rstrip("0").rstrip(".")
 
 
 # --- the command line ------------------------------------------------------------------------

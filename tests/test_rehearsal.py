@@ -47,7 +47,10 @@ def test_a_request_that_failed_breaks_it_and_is_counted_in_its_phase() -> None:
     refused = [request(i, i / 10, 0.01, "HTTP 503" if i == 7 else None) for i in range(100)]
     found = rehearsed(run("ner-int8", refused, seconds=10, dropped=1), replica("kadogo1"))
     assert broken(found) == ["2 of 101 requests failed: 1 HTTP 503"]
-    assert re.search(r"^all +0\.0 - 10\.0 +100 +1 ", told(found), re.MULTILINE)
+    assert re.search(r"^all +0\.0 - 10\.0 +100 +1 +10\.0 +10\.0$", told(found), re.MULTILINE)
+    refused = [request(i, i / 10, 0.01, "HTTP 503" if i < 7 else None) for i in range(100)]
+    found = rehearsed(run("ner-int8", refused, seconds=10), replica("kadogo1"))
+    assert re.search(r"^all .* +100 +7 +10\.0 +never$", told(found), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,26 @@ def test_replicas_come_and_go_and_no_request_fails(tmp_path: Path) -> None:
     assert re.match(r"none of \d+ requests failed .* 4 replicas came and 3 went", done.stdout)
     for name in ("1 replica", "scaled out to 2", "replaced 2 of 2", "scaled in to 1", "kadogo4"):
         assert f"\n{name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--rate", "10000000"], "--rate: 10000000 is more than one process sends: 10000 at most"),
+        (
+            ["--rate", "0.0000001"],
+            "arrivals 'poisson:0' are not like poisson:200, of numbers above",
+        ),
+        (["--languages", "hau:x"], "'hau:x' is no name and weight, as in hau:2"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_line_before_anything_is_started(
+    flags: list[str], said: str
+) -> None:
+    command = [sys.executable, "-m", "loadtest", "rehearse", *flags, "--catalog", "/none"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1] and "did not become ready" not in done.stderr
 
 
 def test_a_replica_that_does_not_start_ends_it_with_its_log(tmp_path: Path) -> None:
