@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,15 +21,17 @@ from loadtest.faults import client
 from loadtest.peers.check import agreement
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen, runners_of
 from loadtest.peers.files import ZOO
-from loadtest.peers.load import rates, read_wrk
-from loadtest.peers.measure import Found, Stretch
+from loadtest.peers.load import offer, rates, read_wrk
+from loadtest.peers.measure import Found, Stretch, keep_whole, seconds_at
 from loadtest.peers.ner import Ner, grouped
 from loadtest.peers.peers import KADOGO, PEERS, ROOT, Entity
+from loadtest.peers.process import NotServing, command_of
 from loadtest.peers.report import markdown, outcome, verdict
 from loadtest.peers.settings import Settings
 from loadtest.peers.tune import GRIDS, tuned
 from models import catalog
 from models.spec import Aggregation, NerAnswer, Options
+from tests.scripted import Reply, scripted
 
 # --- what peers say ---------------------------------------------------------------------------
 
@@ -220,6 +224,46 @@ def test_a_contest_is_won_by_the_rate_and_the_p99_where_all_went_right() -> None
         assert not outcome(contest, found).kept
 
 
+def test_who_refuses_most_has_no_p99() -> None:
+    (contest,) = chosen(["starlette"], ["fp32"])
+    found = found_of(150, {"starlette": 100})
+    refusing = {70.0: (0.001,) * 10 + (math.inf,) * 40}
+    ours = found.stretches[contest.kadogo]
+    ours[:] = [replace(each, latencies=refusing) for each in ours]
+    told = outcome(contest, found)
+    assert not told.quicker and "p99 is not surely below its" in verdict(told)
+    text = markdown([told], {"processor": "any"})
+    assert "| never [0, never] |" in text and "of 150 requests to each or more" in text
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(273, 3), (78.4, 6.4), (16.1, 31.1), (2, 60)])
+def test_a_slow_server_is_given_the_time_for_its_p99(rate: float, seconds: float) -> None:
+    assert seconds_at(rate, 3.0) == pytest.approx(seconds, abs=0.05)
+
+
+def test_what_is_offered_and_fails_takes_for_ever() -> None:
+    with scripted(lambda number: Reply(status=503 if number % 5 else 200)) as server:
+        body = b'{"inputs": "Kano"}'
+        found = offer(server.url, "/ner", [body], '"entities"', rate=100, seconds=0.5, seed=1)
+    assert 0 < found.failed < len(found.latencies_s)
+    assert sum(map(math.isinf, found.latencies_s)) == found.failed
+
+
+def test_what_was_broken_off_is_told_of_its_whole_rounds_and_proves_nothing() -> None:
+    (contest,) = chosen(["starlette"], ["fp32"])
+    found = found_of(150, {"starlette": 100})
+    del found.stretches[contest.kadogo][2:]
+    keep_whole(found, contest.runners, 4, NotServing("starlette did not answer:\nits log"))
+    assert [len(each) for each in found.stretches.values()] == [2, 2]
+    told = outcome(contest, found)
+    said = "broken off after 2 of 4 rounds: starlette did not answer:"
+    assert not told.kept and verdict(told) == f"Nothing is proved: {said}."
+    assert said in markdown([told], {})
+    found.stretches[contest.kadogo].clear()
+    with pytest.raises(KeyboardInterrupt):
+        keep_whole(found, contest.runners, 4, KeyboardInterrupt())
+
+
 def test_failed_requests_are_told_in_the_report() -> None:
     (contest,) = chosen(["starlette"], ["fp32"])
     told = outcome(contest, found_of(150, {"starlette": 100}, failed=2))
@@ -240,16 +284,20 @@ def test_settings_are_shown_in_a_word() -> None:
 # --- all of it --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
-def test_a_short_run_compares_a_peer_with_kadogo(tmp_path: Path) -> None:
+def short_run(tmp_path: Path, *flags: str) -> list[str]:
     write_plain_files(ZOO / "ner-int8", tmp_path / "files" / "ner-int8")
     # What Starlette and onnxruntime need is in the environment of the tests.
     (tmp_path / "environments").mkdir()
     (tmp_path / "environments" / "starlette").symlink_to(Path(sys.executable).parents[1])
-    command = [sys.executable, "-m", "loadtest.peers", "--files", tmp_path / "files"]
-    command += ["--environments", tmp_path / "environments", "run", "--names", "starlette"]
-    command += ["--contests", "int8", "--rounds", "1", "--seconds", "1", "--warmup", "0.5"]
-    command += ["--out", tmp_path / "reports"]
+    command = [sys.executable, "-m", "loadtest.peers", "--files", str(tmp_path / "files")]
+    command += ["--environments", str(tmp_path / "environments"), "run", "--names", "starlette"]
+    command += ["--contests", "int8", "--seconds", "1", "--warmup", "0.5"]
+    return [*command, "--out", str(tmp_path / "reports"), *flags]
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_a_short_run_compares_a_peer_with_kadogo(tmp_path: Path) -> None:
+    command = short_run(tmp_path, "--rounds", "1")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "reports" / "peers.json").read_text())
@@ -259,6 +307,50 @@ def test_a_short_run_compares_a_peer_with_kadogo(tmp_path: Path) -> None:
     assert starlette["same"].startswith("300 of 300")
     assert starlette["rate_ratio"]["mean"] > 0
     assert (tmp_path / "reports" / "peers.md").read_text().count("| Starlette") == 1
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_a_run_that_is_broken_off_writes_its_whole_rounds(tmp_path: Path) -> None:
+    command = short_run(tmp_path, "--rounds", "9")
+    run = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert run.stderr
+    errors = []
+    for line in run.stderr:
+        errors.append(line)
+        if line.startswith("round 2: "):
+            run.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130, errors
+    assert errors[-1] == "peers: broken off\n" and "Traceback" not in "".join(errors)
+    (contest,) = json.loads((tmp_path / "reports" / "peers.json").read_text())["contests"]
+    assert contest["void"].startswith("broken off after ") and not contest["kept"]
+    assert "Nothing is proved" in (tmp_path / "reports" / "peers.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("run --rounds 0", "argument --rounds: 0 is not a whole number, 1 or more"),
+        ("run --seconds -1", "argument --seconds: -1 is not a number above 0"),
+        ("run --warmup -1", "argument --warmup: -1 is not a number, 0 or more"),
+        ("run --connections 0", "argument --connections: 0 is not a whole number, 1 or more"),
+        ("serve mosec --port 0", "argument --port: 0 is not a whole number, 1 or more"),
+        ("run --out {file}/reports", "peers: {file}/reports/peers.md cannot be written: "),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(tmp_path: Path, flags: str, said: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    command = [sys.executable, "-m", "loadtest.peers", *flags.format(file=file).split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and said.format(file=file) in done.stderr.splitlines()[-1]
+
+
+def test_kadogo_is_no_peer_to_be_installed(tmp_path: Path) -> None:
+    away = replace(PEERS[KADOGO], command=("nothing",))
+    with pytest.raises(NotServing, match=r"kadogo is not installed: make \.venv/\.serve"):
+        command_of(away, 3000, Settings(), tmp_path)
 
 
 def test_a_peer_that_is_not_installed_is_one_line(tmp_path: Path) -> None:

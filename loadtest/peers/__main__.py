@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtest.peers import files, tune
+from loadtest.files import tried
+from loadtest.flags import above_0, count, from_0
+from loadtest.machine import processor
+from loadtest.peers import files, report, tune
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen
 from loadtest.peers.load import NoLoad
-from loadtest.peers.measure import Plan, Unlike, measure
+from loadtest.peers.measure import LEAST_REQUESTS, Plan, Unlike, measure
 from loadtest.peers.peers import ENVIRONMENTS, PEERS, ROOT
 from loadtest.peers.process import NotServing, command_of, environment_of
-from loadtest.peers.report import markdown, outcome, verdict, write
+from loadtest.record import Unusable
 from loadtest.stolen import TITLE, Stolen
 from loadtest.texts import compose
 
@@ -28,7 +30,7 @@ TEXTS = 512
 
 
 def main(argv: Sequence[str]) -> int:
-    """0, or 2 with one line on what was asked wrongly or went wrong."""
+    """0, or 2 with one line on what was asked wrongly or went wrong; 130 where it is broken off."""
     args = _arguments(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: servers are stopped
     command: Callable[[argparse.Namespace], None] = args.command
@@ -37,9 +39,12 @@ def main(argv: Sequence[str]) -> int:
     except argparse.ArgumentTypeError as error:
         print(f"peers: {error}", file=sys.stderr)
         return 2
-    except (NotServing, NoLoad, Unlike, files.NoModel) as error:
+    except (NotServing, NoLoad, Unlike, Unusable, files.NoModel) as error:
         print(f"peers: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("peers: broken off", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -47,6 +52,8 @@ def _run(args: argparse.Namespace) -> None:
     contests = chosen(args.names, args.contests)
     if not contests:
         raise NoLoad(f"no contest has {', '.join(args.names)}: those of {', '.join(args.contests)}")
+    if over := tried(report.files(args.out)):
+        print(over, file=sys.stderr)
     plan = Plan(
         files=args.files,
         environments=args.environments,
@@ -59,13 +66,15 @@ def _run(args: argparse.Namespace) -> None:
     )
     stolen = Stolen()
     found = measure(plan)
-    outcomes = [outcome(contest, found) for contest in contests]
+    outcomes = [report.outcome(contest, found) for contest in contests]
     facts = _facts(plan, stolen)
-    write(outcomes, found, facts, args.out)
-    print(markdown(outcomes, facts))
+    print(report.markdown(outcomes, facts))
     for each in outcomes:
-        print(f"{each.contest.name}: {verdict(each)}")
-    print(f"written: {args.out / 'peers.md'}, {args.out / 'peers.json'}")
+        print(f"{each.contest.name}: {report.verdict(each)}", flush=True)
+    report.write(outcomes, found, facts, args.out)
+    print("written: {}, {}".format(*report.files(args.out)), flush=True)
+    if found.ended:
+        raise found.ended
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -91,26 +100,21 @@ def _tune(args: argparse.Namespace) -> None:
 def _facts(plan: Plan, stolen: Stolen) -> Mapping[str, str]:
     """What a reader must know to believe the figures."""
     return {
-        "processor": f"{_processor()}, {os.cpu_count()} cores; servers and load share them",
+        "processor": f"{processor()}, {os.cpu_count()} cores; servers and load share them",
         TITLE: str(stolen),
         "load": f"{plan.connections} connections of wrk, one sentence a request, for the rates; "
         "Poisson arrivals, latency from when each was due, for p99",
         "rounds": f"{plan.rounds}, every other one backwards, {plan.seconds:g} s of each after "
         f"{plan.warmup_s:g} s of warm-up; one server up at a time, started anew each round",
-        "intervals": "95 %, by a bootstrap over rounds and over seconds within them, the wider "
-        "one, the same on both sides of a ratio",
+        "p99": f"of {LEAST_REQUESTS} requests a round, about, or more: slow servers are given the "
+        "time for them; one that failed took for ever",
+        "intervals": "95 %, by a bootstrap over rounds and, of rates alone, over seconds within "
+        "them, the wider one, the same on both sides of a ratio",
         "settings": "workers x threads x threads in a call, batch at most and how long it waits",
         "memory": "proportional set size of all processes, after the load",
         "start": "from starting the process to its first right answer, files in the page cache",
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -128,15 +132,15 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     told = ", ".join(contest.name for contest in CONTESTS)
     known = _known([contest.name for contest in CONTESTS])
     run.add_argument("--contests", type=known, default=(), help=f"of {told}")
-    run.add_argument("--rounds", type=int, default=4)
-    run.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    run.add_argument("--warmup", type=float, default=1.5, help="seconds of load not counted")
-    run.add_argument("--connections", type=int, default=16)
+    run.add_argument("--rounds", type=count, default=4)
+    run.add_argument("--seconds", type=above_0, default=3.0, help="of each measurement")
+    run.add_argument("--warmup", type=from_0, default=1.5, help="seconds of load not counted")
+    run.add_argument("--connections", type=count, default=16)
     run.add_argument("--out", type=Path, default=Path("reports"), help="of peers.md, peers.json")
     serve = commands.add_parser("serve", help="one peer by itself")
     serve.set_defaults(command=_serve)
     serve.add_argument("name", choices=OTHERS)
-    serve.add_argument("--port", type=int, default=3001)
+    serve.add_argument("--port", type=count, default=3001)
     serve.add_argument("--model", default="ner-base")
     tuning = commands.add_parser("tune", help="the peers' best settings, into tuned.json")
     tuning.set_defaults(command=_tune)

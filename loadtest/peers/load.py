@@ -41,7 +41,7 @@ class Saturated:
 @dataclass(frozen=True, slots=True)
 class Offered:
     """
-    latencies_s  of right answers, from when each was to be sent
+    latencies_s  of all, from when each was to be sent: infinite of those that failed
     failed       other answers, none, and what was never sent
     lag_s        how late the latest of 99 % went out
     """
@@ -125,6 +125,7 @@ def offer(
             each for each in found.answers if each.status == 200 and mark.encode() in each.body
         ]
         failed = len(found.answers) - len(right) + found.dropped
-        return Offered(tuple(each.latency_s for each in right), failed, found.lag_s)
+        latencies_s = (*(each.latency_s for each in right), *[math.inf] * failed)
+        return Offered(latencies_s, failed, found.lag_s)
 
     return asyncio.run(run())

@@ -18,15 +18,15 @@ from pathlib import Path
 from loadtest.peers.check import Agreement, agreement
 from loadtest.peers.contests import Contest, Runner, runners_of
 from loadtest.peers.files import folder_of
-from loadtest.peers.load import Saturated, offer, saturate
+from loadtest.peers.load import NoLoad, Saturated, offer, saturate
 from loadtest.peers.peers import KADOGO, PEERS, Entity
 from loadtest.peers.process import NotServing, Server, post, serving
 from loadtest.peers.tune import tuned
 
 LOAD = 0.7  # of the slowest's capacity
 LEAST_SAME = 0.99  # of the texts, or the contest is void
-LEAST_REQUESTS = 60  # in a stretch at a rate; slow servers are given more time for them
-LONGEST_S = 10.0
+LEAST_REQUESTS = 500  # in a stretch at a rate, for its p99; slow servers are given more time
+LONGEST_S = 60.0
 CHECKED = 300
 PROBE_S = 2.0
 CALLERS = 4
@@ -61,7 +61,7 @@ class Stretch:
 
     rates      texts a second in each second, saturated
     cpu_s      of all its processes for one answer, saturated
-    latencies  seconds, by the rate that was offered
+    latencies  seconds, by the rate that was offered; infinite of what failed
     """
 
     rates: tuple[float, ...]
@@ -75,29 +75,58 @@ class Stretch:
 
 @dataclass(slots=True)
 class Found:
-    """What all rounds gave; `offered` is the rate of each contest."""
+    """
+    What all rounds gave.
+
+    offered  the rate of each contest
+    void     why it proves nothing; `ended`: what broke it off
+    """
 
     stretches: dict[Runner, list[Stretch]] = field(default_factory=dict)
     agreements: dict[Runner, Agreement] = field(default_factory=dict)
     capacities: dict[Runner, float] = field(default_factory=dict)
     offered: dict[str, float] = field(default_factory=dict)
+    void: str = ""
+    ended: BaseException | None = None
 
 
 def measure(plan: Plan) -> Found:
-    """Raises Unlike where a peer's answers differ, NotServing where one does not run."""
+    """
+    Raises Unlike where a peer's answers differ, NotServing where one does not run, NoLoad.
+
+    What breaks it off after a round is in what is found, of the rounds that all had.
+    """
     found = Found()
     runners = runners_of(plan.contests)
     _check(plan, runners, found)
     for contest in plan.contests:
         slowest = min(found.capacities[runner] for runner in contest.runners)
         found.offered[contest.name] = round(LOAD * slowest, 1)
+    try:
+        _rounds(plan, runners, found)
+    except (KeyboardInterrupt, NotServing, NoLoad) as error:
+        keep_whole(found, runners, plan.rounds, error)
+    return found
+
+
+def keep_whole(found: Found, runners: Sequence[Runner], planned: int, error: BaseException) -> None:
+    """Only rounds that all runners had; raises what broke them off where there is none."""
+    whole = min(len(found.stretches.get(runner, ())) for runner in runners)
+    if not whole:
+        raise error
+    found.stretches = {runner: each[:whole] for runner, each in found.stretches.items()}
+    why = next(iter(str(error).splitlines()), "it was told to end")
+    found.void = f"broken off after {whole} of {planned} rounds: {why}"
+    found.ended = error
+
+
+def _rounds(plan: Plan, runners: Sequence[Runner], found: Found) -> None:
     for number in range(plan.rounds):
         for runner in runners[:: 1 if number % 2 == 0 else -1]:
             rates = {found.offered[c.name] for c in plan.contests if runner in c.runners}
             stretch = _measured(plan, runner, sorted(rates), seed=number + 1)
             found.stretches.setdefault(runner, []).append(stretch)
             _say(f"round {number + 1}: {runner.peer} {runner.model}: {_told(stretch)}")
-    return found
 
 
 def _check(plan: Plan, runners: Sequence[Runner], found: Found) -> None:
@@ -140,7 +169,7 @@ def _stretch(plan: Plan, runner: Runner, rates: Sequence[float], *, seed: int) -
         cpu_s = (server.cpu_s() - before) / saturated.answers
         failed = saturated.failed
         for rate in rates:
-            seconds = max(plan.seconds, min(LONGEST_S, LEAST_REQUESTS / rate))
+            seconds = seconds_at(rate, plan.seconds)
             path = peer.path_of(runner.model)
             done = offer(server.url, path, bodies, peer.mark, rate=rate, seconds=seconds, seed=seed)
             latencies[rate] = done.latencies_s
@@ -155,6 +184,11 @@ def _stretch(plan: Plan, runner: Runner, rates: Sequence[float], *, seed: int) -
             memory_bytes=server.memory_bytes(),
             start_s=server.start_s,
         )
+
+
+def seconds_at(rate: float, least_s: float) -> float:
+    """Of a stretch that a p99 can rest on."""
+    return max(least_s, min(LONGEST_S, LEAST_REQUESTS / rate))
 
 
 def _serving(plan: Plan, runner: Runner) -> AbstractContextManager[Server]:

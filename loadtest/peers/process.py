@@ -65,7 +65,8 @@ def command_of(peer: Peer, port: int, told: Settings, environments: Path) -> lis
     binaries = ROOT / ".venv" / "bin" if peer.name == KADOGO else environments / peer.name / "bin"
     program, *rest = peer.command
     if not (binaries / program).exists():
-        raise NotServing(f"{peer.name} is not installed: make peer NAME={peer.name}")
+        how = "make .venv/.serve" if peer.name == KADOGO else f"make peer NAME={peer.name}"
+        raise NotServing(f"{peer.name} is not installed: {how}")
     known = {"port": port, "workers": told.workers}
     return [str(binaries / program), *(word.format(**known) for word in rest)]
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from loadtest import bootstrap
 from loadtest.bootstrap import Drawn, Interval, Plan, Statistic
+from loadtest.files import write as write_file
 from loadtest.peers.contests import Contest, Runner
 from loadtest.peers.measure import Found, Stretch
 from loadtest.peers.peers import PEERS
@@ -38,6 +39,7 @@ class Row:
     One server in a contest. Ratios are Kadogo's by its; of Kadogo itself there are none.
 
     settings  workers x threads x threads in a call
+    requests  that its p99 rests on
     same      None where no answers were compared
     """
 
@@ -46,6 +48,7 @@ class Row:
     rate: Interval
     cpu_ms: float
     p99_ms: Interval
+    requests: int
     memory_mb: float
     start_s: float
     failed: int
@@ -62,12 +65,14 @@ class Outcome:
     """
     rows  Kadogo's, then the others' from the fastest on
     best  Kadogo's rate by that of the fastest other in each resample, whichever that is
+    void  why nothing is proved
     """
 
     contest: Contest
     offered: float
     rows: Sequence[Row]
     best: Interval
+    void: str = ""
 
     @property
     def fastest(self) -> Row:
@@ -86,7 +91,7 @@ class Outcome:
         """
         believed = not any(row.failed or row.lag_ms > LATE_S * 1000 for row in self.rows)
         waits = self.quicker or not self.contest.is_equal
-        return believed and waits and self.best.low >= self.contest.target
+        return not self.void and believed and waits and self.best.low >= self.contest.target
 
 
 def outcome(contest: Contest, found: Found) -> Outcome:
@@ -108,6 +113,7 @@ def outcome(contest: Contest, found: Found) -> Outcome:
                 rate=rates.interval(place),
                 cpu_ms=fmean(s.cpu_s for s in of[place]) * 1000,
                 p99_ms=_scaled(waits.interval(place), 1000),
+                requests=sum(len(s.latencies[offered]) for s in of[place]),
                 memory_mb=memory.interval(place).mean / 1e6,
                 start_s=start.interval(place).mean,
                 failed=sum(s.failed for s in of[place]),
@@ -121,7 +127,13 @@ def outcome(contest: Contest, found: Found) -> Outcome:
         )
     kadogo, *others = rows
     others.sort(key=lambda row: -row.rate.mean)
-    return Outcome(contest=contest, offered=offered, rows=[kadogo, *others], best=rates.best())
+    return Outcome(
+        contest=contest,
+        offered=offered,
+        rows=[kadogo, *others],
+        best=rates.best(),
+        void=found.void,
+    )
 
 
 class _Measure:
@@ -175,6 +187,8 @@ def _told(interval: Interval | None) -> str:
 
 def verdict(found: Outcome) -> str:
     """One sentence: faster than the best of them or not, by how much, and what of the target."""
+    if found.void:
+        return f"Nothing is proved: {found.void}."
     name = PEERS[found.fastest.runner.peer].shown
     target, best = found.contest.target, found.best
     if best.low >= target:
@@ -209,9 +223,10 @@ def _section(found: Outcome) -> Iterator[str]:
     for row in found.rows:
         yield _line(_cells(row))
     yield ""
+    requests = min(row.requests for row in found.rows)
     yield (
-        f"p99 at {found.offered:g} requests/s, 70 % of the slowest's capacity. "
-        f"Kadogo serves `{contest.ours}`, the others `{contest.theirs}`."
+        f"p99 at {found.offered:g} requests/s, 70 % of the slowest's capacity, of {requests:,} "
+        f"requests to each or more. Kadogo serves `{contest.ours}`, the others `{contest.theirs}`."
     )
     for trouble in _troubles(found):
         yield f"**{trouble}**"
@@ -246,10 +261,14 @@ def _line(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def files(out: Path) -> tuple[Path, Path]:
+    return out / "peers.md", out / "peers.json"
+
+
 def write(outcomes: Sequence[Outcome], found: Found, facts: Mapping[str, str], out: Path) -> None:
-    """`out`/peers.md, to be read or pasted whole, and peers.json with all that was measured."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "peers.md").write_text(markdown(outcomes, facts))
+    """Peers.md, to be read or pasted whole, and peers.json with all there is. Raises Unusable."""
+    told, kept = files(out)
+    write_file(told, markdown(outcomes, facts))
     book = {
         "facts": facts,
         "contests": [
@@ -258,6 +277,7 @@ def write(outcomes: Sequence[Outcome], found: Found, facts: Mapping[str, str], o
                 "title": each.contest.title,
                 "target": each.contest.target,
                 "verdict": verdict(each),
+                "void": each.void,
                 "kept": each.kept,
                 "offered": each.offered,
                 "best": asdict(each.best),
@@ -270,7 +290,7 @@ def write(outcomes: Sequence[Outcome], found: Found, facts: Mapping[str, str], o
             for runner, stretches in found.stretches.items()
         ],
     }
-    (out / "peers.json").write_text(to_json(book), encoding="utf-8")
+    write_file(kept, to_json(book))
 
 
 def _record(row: Row) -> dict[str, Any]:
