@@ -251,7 +251,7 @@ def _compared(
     if ended is None:
         return result
     rounds = f"broken off after {found.settings.rounds} of {args.rounds} rounds"
-    raise _BrokenOff(replace(result, void=(f"{rounds}: {_why(ended)}", *result.void)), ended)
+    raise _BrokenOff(replace(result, ended=f"{rounds}: {_why(ended)}"), ended)
 
 
 def _swapped(
@@ -296,7 +296,11 @@ def _status(reports: Sequence[Findings]) -> int:
     from loadtest.findings import unproved
 
     wrong = [each for found in reports for each in found.complaints]
-    void = [each for found in reports for each in (*found.void, *unproved(found.searches))]
+    void = [
+        each
+        for found in reports
+        for each in (*filter(None, [found.ended]), *found.void, *unproved(found.searches))
+    ]
     for complaint in wrong:
         print(f"not kept: {complaint}", file=sys.stderr)
     for each in void:

@@ -137,6 +137,7 @@ class Findings:
     doubts       why figures may not be believed
     spoilt       why none of them may: the load was in the way
     unjudged     promises of which nothing was proved, for the load was the limit
+    ended        how it was broken off, which proves nothing; empty where it was not
     labelled     quality is of the very answers
     """
 
@@ -153,6 +154,7 @@ class Findings:
     doubts: tuple[Complaint | str, ...] = ()
     spoilt: tuple[Complaint, ...] = ()
     unjudged: tuple[Complaint, ...] = ()
+    ended: str = ""
     labelled: bool = False
     climbs: Mapping[str, Climb] = field(default_factory=dict)
     searches: Mapping[str, Search] = field(default_factory=dict)
@@ -160,6 +162,11 @@ class Findings:
     def against(self, variant: str) -> list[str]:
         """What it broke or answered as nobody should."""
         return [each.why for each in self.complaints if each.variant == variant]
+
+    @property
+    def proves(self) -> bool:
+        """Whether anything may be concluded from its figures."""
+        return not (self.spoilt or self.ended)
 
     @property
     def void(self) -> tuple[Complaint, ...]:

@@ -85,6 +85,7 @@ def _task(found: Findings, price: float) -> dict[str, Any]:
         "undecided": said.undecided,
         "broken": [*map(str, found.broken)],
         "mismatches": [*map(str, found.mismatches)],
+        "ended": found.ended,
         "spoilt": [*map(str, found.spoilt)],
         "unjudged": [*map(str, found.unjudged)],
         "doubts": [*map(str, found.doubts)],

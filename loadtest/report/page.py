@@ -170,7 +170,7 @@ def _verdict(found: Findings, said: Verdict) -> str:
     )
     parts = [f"<p>{_words(said.headline)}</p>"]
     parts += [_list(name, lines, style) for name, lines, style in lists if lines]
-    if found.kept and not (found.broken or found.void):
+    if found.kept and found.proves and not (found.broken or found.unjudged):
         parts.append(f'<p class="quiet">Kept: {_words("; ".join(found.kept))}.</p>')
     return f'<div class="verdict {css}">{"".join(parts)}</div>'
 

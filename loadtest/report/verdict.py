@@ -70,8 +70,8 @@ class Verdict:
 
 def verdict(found: Findings) -> Verdict:
     fit = [row for row in found.rows if not _unfit(found, row)]
-    chosen = [] if found.spoilt else _picks(found, fit)
-    outs = [] if found.spoilt else found.rows  # on figures that are not the server's nobody is
+    chosen = _picks(found, fit) if found.proves else []
+    outs = found.rows if found.proves else []  # on figures that are not the server's nobody is
     unfit = [f"{_code(row)} is out: {why}." for row in outs if (why := _unfit(found, row))]
     spoilt, doubts = _advised_once(gathered(found.spoilt), gathered(found.doubts))
     return Verdict(
@@ -82,12 +82,14 @@ def verdict(found: Findings) -> Verdict:
         reasons=(*(_reason(found, pick) for pick in chosen), *_rates(found), *unfit),
         undecided=tuple(_undecided(found)),
         doubts=doubts,
-        proved=not found.spoilt,
+        proved=found.proves,
         picks=tuple(chosen),
     )
 
 
 def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> str:
+    if found.ended:
+        return f"Nothing is proved: {found.ended}."
     if found.spoilt:
         return (
             "Nothing is proved: the load itself was in the way. Figures below are not the server's."
