@@ -106,7 +106,7 @@ def ask_all(server: Server) -> list[str]:
     hold(
         "/page", bool(files) and all(server.ask(f"/{each}", key=False)[0] == 200 for each in files)
     )
-    status, page = server.ask("/docs/")
+    status, page = server.ask("/docs")
     hold("/docs", status == 200 and b"<html" in page.lower())
     probes = ("/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
     hold("the probes", all(server.ask(each, key=False)[0] == 200 for each in probes))
