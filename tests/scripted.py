@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,41 @@ class Reply:
     status: int = 200
     body: Any = field(default_factory=lambda: RIGHT)
     headers: tuple[str, ...] = ()
+
+
+def limited(answer_s: float, *, a_second: int, over_s: float) -> Callable[[int], Reply]:
+    """
+    Each request takes so long, and longer where more came a second since it was last idle, of a
+    third of a second at least.
+    """
+    began = last = -math.inf
+    came = 0
+
+    def reply(number: int) -> Reply:
+        nonlocal began, last, came
+        now = time.monotonic()
+        if now - last > 0.3:
+            began, came = now, 0
+        last, came = now, came + 1
+        return Reply(over_s if came > a_second * max(1 / 3, now - began) else answer_s)
+
+    return reply
+
+
+def desk(a_second: float, *, most_s: float) -> Callable[[int], Reply]:
+    """One after another, so many a second; who would wait longer is refused till it is empty."""
+    free = 0.0
+
+    def reply(number: int) -> Reply:
+        nonlocal free
+        now = time.monotonic()
+        wait = max(free - now, 0.0) + 1 / a_second
+        if wait > most_s:
+            return Reply(status=429, body={"retry_after_ms": wait * 1000})
+        free = now + wait
+        return Reply(wait)
+
+    return reply
 
 
 def _told(reply: Reply) -> bytes:

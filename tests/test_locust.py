@@ -122,7 +122,8 @@ def test_a_run_that_is_told_to_end_has_figures_of_what_was_measured(tmp_path: Pa
         run.send_signal(signal.SIGINT)
         told, errors = run.communicate(timeout=120)
     found = json.loads((tmp_path / "figures.json").read_text())
-    assert found["sent"] == found["right"] > 0 and found["seconds"] < 600
+    # The signal may come while a request is being sent, which then is not.
+    assert 0 < found["sent"] <= found["right"] + 1 and found["seconds"] < 600, errors
     assert f"sent             {found['sent']}" in told
     assert run.returncode == (2 if found["invalid"] else 0), errors
 
@@ -270,7 +271,8 @@ def test_a_share_of_nothing_has_figures() -> None:
 
 
 def test_a_percentile_of_a_dead_server_is_never_reached(tmp_path: Path) -> None:
-    run = _locust(*_settings(f"http://127.0.0.1:{_free_port()}", tmp_path / "figures.json"))
+    where = _settings(f"http://127.0.0.1:{_free_port()}", tmp_path / "figures.json")
+    run = _locust(*where, "--seconds", "1", "--warmup", "0")
     told, errors = run.communicate(timeout=120)
     assert "p50 ms           never" in told and "Traceback" not in errors
     assert json.loads((tmp_path / "figures.json").read_text())["p50 ms"] is None

@@ -23,7 +23,7 @@ from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
 from loadtest.server import workers_of
 from models.spec import Task
-from tests.scripted import Reply, scripted
+from tests.scripted import Reply, desk, limited, scripted
 from tests.test_serve import Server, serving
 from tests.tiny import write_variant
 
@@ -325,26 +325,24 @@ def _command(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "said", "others"),
     [
-        (["single"], "ner-tiny answers one at a time within"),
-        (["server", "--p99-ms", "5000", "--precision", "3"], "with a p99 within 5000.0 ms"),
-        (["offline", "--inputs", "3"], "texts/s, 3 a request, 64 callers"),
-        (["burst", "--arrivals", "bursts:10/0.3s,60/0.2s"], "ner-tiny has a p99 of"),
-        (["burst", "--p99-ms", "5000"], "ner-tiny has a p99 of"),
-        (["overload"], "goodput"),
-        (["soak", "--rate", "20"], "of 20 requests/s"),
+        (["single"], "ner-tiny answers one at a time within", []),
+        (["offline", "--inputs", "3"], "texts/s, 3 a request, 64 callers", [2]),
+        (["burst", "--p99-ms", "5000"], "ner-tiny has a p99 of", [1, 2]),
+        (["overload"], "goodput", [1, 2]),
+        (["soak", "--rate", "20"], "of 20 requests/s", [1, 2]),
     ],
 )
 def test_each_scenario_runs_short_on_a_real_server(
-    tiny: Server, args: list[str], said: str
+    tiny: Server, args: list[str], said: str, others: list[int]
 ) -> None:
     name, *rest = args
     warmup = [] if name == "overload" else ["--warmup", "0.2"]
     asked = ["--host", tiny.url, "--variant", "ner-tiny", "--seconds", "1", *warmup]
     done = _command(name, *asked, *rest)
-    # Whether a run is valid or a promise kept is the machine's affair here, not the code's.
-    assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
+    # Of a second on a busy machine the p99 or the load may be anything: where it is neither, 0.
+    assert done.returncode in [0, *others] and "Traceback" not in done.stderr, done.stderr
     assert (done.returncode == 2) == ("invalid: " in done.stderr)
     assert said in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("Short: 1 s, a run that proves something takes")
@@ -352,14 +350,79 @@ def test_each_scenario_runs_short_on_a_real_server(
     assert re.search(r"^stolen .*% of the CPU time", done.stdout, re.MULTILINE)
 
 
-def test_a_soak_without_a_rate_searches_for_one(tiny: Server) -> None:
-    asked = ["--host", tiny.url, "--variant", "ner-tiny", "--seconds", "1", "--warmup", "0.2"]
-    done = _command("soak", *asked, "--p99-ms", "50")
-    searched = r"^closed:16 for .*\n(poisson:.* for .*\n)+"
-    assert re.match(searched, done.stderr), done.stderr
-    # What a second proves of the largest rate is the machine's affair.
-    found = " requests/s" in done.stdout
-    assert found or (done.returncode == 2 and "give a --rate" in done.stderr), done.stderr
+FACTS = {
+    "/v1/variants": {"variants": [{"name": "ner-int8", "task": "ner", "labels": ["O"]}]},
+    "/v1/status": {"process": 2**30},  # of another machine
+}
+
+
+def _on_time(
+    reply: Callable[[], Callable[[int], Reply]], folder: Path, *args: str
+) -> subprocess.CompletedProcess[str]:
+    """Of three tries the first in which a machine that is busy was not in the way."""
+    (folder / "two.txt").write_text("Kano\nJos\n")
+    texts = ("--variant", "ner-int8", "--texts", str(folder / "two.txt"))
+    for _ in range(3):
+        with scripted(reply(), FACTS) as server:
+            done = _command(*args, "--host", server.url, *texts)
+        if done.returncode == 0:
+            break
+    return done
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reply", "said"),
+    [
+        ("single --seconds 1", lambda: lambda _: Reply(0.2), "answers one at a time within 2"),
+        ("offline --seconds 1.2", lambda: lambda _: Reply(0.5), "texts/s, 64 callers"),
+        (
+            "server --seconds 1.5 --p99-ms 1000 --precision 3",
+            lambda: limited(0.4, a_second=60, over_s=1.5),
+            "requests/s with a p99 within 1000.0 ms",
+        ),
+        (
+            "burst --seconds 2 --arrivals bursts:10/0.5s,40/0.3s --p99-ms 60000",
+            lambda: lambda _: Reply(0.8),
+            "ms in bursts",
+        ),
+        ("soak --seconds 3 --rate 20", lambda: lambda _: Reply(0.8), "is as at first after 3 s"),
+        (
+            "overload --seconds 2 --deadline-ms 2500",
+            lambda: desk(100, most_s=1.4),
+            "of the peak",
+        ),
+    ],
+    ids=["single", "offline", "server", "burst", "soak", "overload"],
+)
+def test_each_scenario_is_kept_by_a_server_that_keeps_it(
+    tmp_path: Path, scenario: str, reply: Callable[[], Callable[[int], Reply]], said: str
+) -> None:
+    name, *flags = scenario.split()
+    warmup = [] if name == "overload" else ["--warmup", "0"]
+    done = _on_time(reply, tmp_path, name, *flags, *warmup)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout and not re.search("invalid|Traceback", done.stderr), done.stdout
+
+
+def test_an_overload_of_a_server_that_only_refuses_in_words_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("Kano\nJos\n")
+    with scripted(lambda _: Reply(0.02, status=503, body=b"<html>no</html>"), FACTS) as server:
+        told = ["--host", server.url, "--variant", "ner-int8", "--seconds", "0.5"]
+        done = _command("overload", *told, "--texts", str(tmp_path / "two.txt"))
+    assert done.returncode == 2
+    assert done.stderr == "ner-int8 gave no right answer to 32 callers: there is no peak\n"
+
+
+def test_a_soak_without_a_rate_soaks_at_a_share_of_what_it_finds(tmp_path: Path) -> None:
+    done = _on_time(
+        lambda: limited(0.3, a_second=60, over_s=0.8),
+        tmp_path,
+        *("soak", "--seconds", "1", "--warmup", "0", "--p99-ms", "600"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(r"closed:16 for 0.333333 s\n(poisson:.* for 0.333333 s\n)+", done.stderr)
+    *_, confirmed, soaked = re.findall(r"^poisson:(.*) for 1 s$", done.stderr, re.MULTILINE)
+    assert float(soaked) == pytest.approx(scenarios.SOAK * float(confirmed), rel=1e-4)
 
 
 def test_a_worker_that_ends_while_it_soaks_is_told(tmp_path: Path) -> None:
@@ -393,12 +456,6 @@ def test_labelled_texts_are_scored_and_labels_that_nobody_finds_are_named(
     done = _command(*scenario.split(), *asked)
     assert re.search(r"^f1 +0\.8000 \(.*\), of 2 texts$", done.stdout, re.MULTILINE), done.stderr
     assert re.search("^cannot find +EVENT", done.stdout, re.MULTILINE)
-
-
-FACTS = {
-    "/v1/variants": {"variants": [{"name": "ner-int8", "task": "ner", "labels": ["O"]}]},
-    "/v1/status": {"process": 2**30},  # of another machine
-}
 
 
 def _said(end: int) -> Reply:
