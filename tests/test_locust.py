@@ -21,6 +21,7 @@ import pytest
 from loadtest.arrivals import Poisson, due
 from loadtest.record import Request, Run
 from loadtest.shares import Share, figures, from_wire, measured, merged, percentile_s, to_wire
+from tests.interrupted import interruptible
 from tests.scripted import Reply, scripted
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def _locust(*args: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", *args]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    return interruptible(command, cwd=ROOT, stdout=pipe, stderr=pipe)
 
 
 def _settings(url: str, out: Path) -> list[str]:

@@ -31,6 +31,7 @@ from loadtest.peers.settings import Settings
 from loadtest.peers.tune import GRIDS, tuned
 from models import catalog
 from models.spec import Aggregation, NerAnswer, Options
+from tests.interrupted import interruptible
 from tests.scripted import Reply, scripted
 
 # --- what peers say ---------------------------------------------------------------------------
@@ -312,9 +313,7 @@ def test_a_short_run_compares_a_peer_with_kadogo(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 def test_a_run_that_is_broken_off_writes_its_whole_rounds(tmp_path: Path) -> None:
     command = short_run(tmp_path, "--rounds", "9")
-    run = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    run = interruptible(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert run.stderr
     errors = []
     for line in run.stderr:
