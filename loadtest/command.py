@@ -93,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.search and args.p99_ms is None:
             raise Unusable("--search needs a limit: --p99-ms 100")
-        if over := tried(_files(args)):
-            _say(over)
+        over = tried(_files(args))
         server = Server(args.host)
         facts = {fact.name: fact for fact in server.facts()}
         names = chosen(facts, args.variants)
@@ -103,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
         tasks = list(dict.fromkeys(facts[name].task for name in names))
         for task in tasks:  # before the first takes its minutes
             traffic.calls(traffic.from_arguments(args), task=task, count=1)
+        if over:
+            _say(over)
         for task in tasks:
             own = [name for name in names if facts[name].task == task]
             reports.append(_compared(args, server, task, own, facts, promised))
