@@ -47,7 +47,7 @@ class State:
     answers: tuple[str, ...] = ()
 
     def right(self, named: str | None) -> set[str | None]:
-        """Who may answer; None: nobody, a 404."""
+        """Who may answer; None: nobody, a 404, or a 503 for who names none."""
         if named:
             return {named if named in self.loaded else None}
         alive = {name for name in self.answers if name in self.loaded}
@@ -97,7 +97,7 @@ class Traffic:
         since = self._sure
         reply = client.post("/v1/ner", json=body, headers=headers)
         right = {who for state in self._states[since:] for who in state.right(named)}
-        if reply.status_code == 404:
+        if reply.status_code == (404 if named else 503):
             answered = None
         elif reply.status_code == 200:
             answered = reply.json()["variant"]
@@ -162,7 +162,7 @@ class Operating(RuleBasedStateMachine):
 
     @rule()
     def route_to_the_default(self) -> None:
-        self._change("PUT", "/v1/routes", replace(self._state, answers=()), content=b"")
+        self._change("PUT", "/v1/routes", replace(self._state, answers=()), content=b"# none")
 
     @rule(chosen=st.integers(0, 1000))
     def restore(self, chosen: int) -> None:
