@@ -22,9 +22,9 @@ from loadtest.peers.load import NoLoad
 from loadtest.peers.measure import LEAST_REQUESTS, Plan, Unlike, measure
 from loadtest.peers.peers import ENVIRONMENTS, PEERS, ROOT
 from loadtest.peers.process import NotServing, command_of, environment_of
+from loadtest.peers.sentences import sentences
 from loadtest.record import Unusable
 from loadtest.stolen import TITLE, Stolen
-from loadtest.texts import compose
 
 TEXTS = 512
 
@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> None:
         files=args.files,
         environments=args.environments,
         contests=contests,
-        texts=[each.text for each in compose("sentences", count=TEXTS, seed=1)],
+        texts=sentences(TEXTS, seed=1),
         rounds=args.rounds,
         seconds=args.seconds,
         warmup_s=args.warmup,

@@ -24,9 +24,7 @@ from loadtest.peers.process import NotServing, Server, post, serving
 from loadtest.peers.tune import tuned
 
 LOAD = 0.7  # of the slowest's capacity
-# Of the texts, or the contest is void. One or two in a hundred are longer than a window, which the
-# others cut off and Kadogo reads in two.
-LEAST_SAME = 0.98
+LEAST_SAME = 0.99  # of the texts, or the contest is void
 LEAST_REQUESTS = 500  # in a stretch at a rate, for its p99; slow servers are given more time
 LONGEST_S = 60.0
 CHECKED = 300

@@ -19,8 +19,8 @@ from loadtest.peers.files import HERE, folder_of
 from loadtest.peers.load import saturate
 from loadtest.peers.peers import KADOGO, Peer
 from loadtest.peers.process import NotServing, serving
+from loadtest.peers.sentences import sentences
 from loadtest.peers.settings import Settings
-from loadtest.texts import compose
 
 TUNED = Path(__file__).with_name("tuned.json")
 CONNECTIONS = 16
@@ -97,7 +97,7 @@ def tune(peer: Peer, model: str, *, here: Path = HERE, file: Path = TUNED) -> Se
 
 def _rate(peer: Peer, model: str, here: Path, settings: Settings) -> float:
     """0 where it does not run so."""
-    texts = [each.text for each in compose("sentences", count=TEXTS, seed=2)]
+    texts = sentences(TEXTS, seed=2)
     bodies = [peer.body_of(text, model) for text in texts]
     try:
         with serving(peer, folder_of(peer, model, here), settings, ask=(texts[0], model)) as server:
