@@ -7,7 +7,6 @@ Knows nothing of how anything was measured.
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from build import provenance
 from build.bench.load import generator_name
 from build.bench.plan import Plan
 from build.figures import Figure, table
@@ -28,7 +28,7 @@ def say(line: str) -> None:
 def facts(plan: Plan, stolen: float) -> dict[str, str]:
     """What a reader must know to believe the figures; `stolen` as `stolen_share` gives it."""
     return {
-        "processor": _processor(),
+        "processor": provenance.host(),
         "cores": f"{plan.cores}; server, generator and this process share them, none is pinned",
         "stolen by the host's other guests": f"{stolen:.1%} of the CPU time",
         "load": f"{plan.connections} connections, one text each, by {generator_name()}",
@@ -42,13 +42,6 @@ def stolen_share(before: Any, now: Any) -> float:
     """Of the CPU time between two `psutil.cpu_times()`, what the host gave to other guests."""
     steal = getattr(now, "steal", 0.0) - getattr(before, "steal", 0.0)
     return float(steal / max(sum(now) - sum(before), 1e-9))
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def tell(figures: Sequence[Figure], facts: Mapping[str, str], folder: Path) -> None:
