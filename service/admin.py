@@ -18,6 +18,7 @@ from service.bodies import JSON, check_content, in_time, read_body
 from service.changes import Changes
 from service.edge import KEY
 from service.generation import Generation
+from service.keys import COMMAND
 from service.problems import Outcome, as_response, request_id_of
 from service.schemas import Changed, History, KeyNow, KeysNow, RoutesNow, read_limit
 
@@ -119,8 +120,8 @@ def who() -> str:
     key = KEY.get()
     if key is None:
         raise Forbidden(
-            "a server is changed with a key alone, and this one knows none: "
-            "make one with python -m service.keys new NAME --scope admin and set KADOGO_KEYS"
+            "a server is changed with a key alone, and this one knows none: make one with "
+            f"`{COMMAND} --scope admin >> keys.toml` and start it with KADOGO_KEYS=keys.toml"
         )
     return key
 

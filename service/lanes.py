@@ -13,17 +13,16 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from random import random
 from time import monotonic
-from typing import TypeVar
 
 from models import catalog
-from models.errors import BrokenVariant, KadogoError, NotReady, Quarantined, UnknownVariant
+from models.errors import BrokenVariant, KadogoError, NotReady, UnknownVariant
 from models.pipeline import Pipeline
 from models.session import SessionOptions
-from models.spec import Input, Variant
+from models.spec import Variant
 from service import metrics, route, routes, shared
 from service.batch import Limits
 from service.fair import Priority
@@ -33,45 +32,18 @@ from service.ladder import Standing, moved
 from service.lane import Lane
 from service.policy import Decision, Estimate, degraded
 from service.pool import Pool
-from service.routes import Canary, Ladder, Routes
-from service.schemas import State, Status, VariantDetail, VariantStatus, VariantSummary
+from service.routes import Canary, Routes
+from service.schemas import State, Status, VariantDetail, VariantSummary
+from service.served import Served, known
 from service.settings import Settings
 from service.trial import Trial
 
 logger = logging.getLogger("kadogo")
 
-Told = TypeVar("Told", bound=VariantSummary)
-
 # Between two looks at whether something was changed.
 LOOK_S = 0.1
 # The same, while it cannot be seen.
 AWAY_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """
-    What serves now, of one generation.
-
-    lanes        by name
-    quarantined  name -> what is wrong with it
-    manifests    of every variant of the catalog that could be read, serving or not
-    routes       those in force, as TOML; None: there are none
-    """
-
-    generation: int = 0
-    content: Content = field(default_factory=Content)
-    lanes: Mapping[str, Lane] = field(default_factory=dict)
-    quarantined: Mapping[str, str] = field(default_factory=dict)
-    manifests: Mapping[str, Variant] = field(default_factory=dict)
-    routes: str | None = None
-    table: route.Table = field(default_factory=lambda: route.Table({}, {}))
-    ladder: Ladder = field(default_factory=Ladder)
-
-    def state_of(self, name: str) -> State:
-        if name in self.lanes:
-            return State.READY
-        return State.QUARANTINED if name in self.quarantined else State.UNLOADED
 
 
 class Lanes:
@@ -183,7 +155,7 @@ class Lanes:
         decision = now.table.choose(asked, predict, random)
         if decision.smaller:
             waiting_s = self.pool.drain_s
-            self._standing = moved(now.ladder, self._standing, waiting_s, monotonic())
+            self._standing = moved(now.routes.ladder, self._standing, waiting_s, monotonic())
             if self._standing.rung:
                 why = f"{waiting_s:.1f} s of work waits"
                 decision = self.below(decision, self._standing.rung, why, "pressure")
@@ -206,14 +178,9 @@ class Lanes:
         """
         self._check_loaded()
         now = self._now
-        if name in now.lanes:
-            return now.lanes[name]
-        if name in now.quarantined:
-            raise Quarantined(f"variant {name} is quarantined: {now.quarantined[name]}")
-        if not now.lanes:
+        if not now.lanes and name not in now.quarantined:
             raise NotReady(f"nothing serves: {self.reason}")
-        wrong = f"{name} is unloaded" if name in now.manifests else route.unknown(name)
-        raise UnknownVariant(f"{wrong}; known are {', '.join(now.lanes)}")
+        return now.named(name)
 
     def lane(self, name: str) -> Lane | None:
         """The lane of that name; None where none serves now."""
@@ -222,7 +189,7 @@ class Lanes:
     @property
     def routes(self) -> str | None:
         """Those in force, as TOML; None: there are none."""
-        return self._now.routes
+        return self._now.text
 
     @property
     def all(self) -> list[Lane]:
@@ -233,24 +200,15 @@ class Lanes:
     def summaries(self) -> list[VariantSummary]:
         """Every variant whose manifest could be read, by name. Raises `NotReady`."""
         self._check_loaded()
-        manifests = sorted(self._now.manifests.items())
-        return [self._told(VariantSummary, variant) for _, variant in manifests]
+        return self._now.summaries()
 
     def detail(self, name: str) -> VariantDetail:
         """Raises `UnknownVariant` naming the known ones, and `NotReady`."""
         self._check_loaded()
-        now = self._now
-        variant = now.manifests.get(name)
-        if variant is None:
-            reason = now.quarantined.get(name)
-            wrong = route.unknown(name) if reason is None else f"{name} is quarantined: {reason}"
-            known = ", ".join(sorted(now.manifests)) or "none yet"
-            raise UnknownVariant(f"{wrong}; known are {known}")
-        return self._told(VariantDetail, variant)
+        return self._now.detail(name)
 
     def status(self) -> Status:
         now = self._now
-        names = sorted({*now.lanes, *now.quarantined, *now.manifests})
         return Status(
             process=os.getpid(),
             state=self.state,
@@ -259,17 +217,8 @@ class Lanes:
             threads=self.pool.threads,
             backlog_seconds=round(self.pool.drain_s, 3),
             generation=now.generation,
-            variants={name: _status(now, name) for name in names},
-        )
-
-    def _told(self, kind: type[Told], variant: Variant) -> Told:
-        now = self._now
-        default = now.table.default(variant.task)
-        return kind.of(
-            variant,
-            state=now.state_of(variant.name),
-            default=default is not None and default.name == variant.name,
-            reason=now.quarantined.get(variant.name),
+            variants=now.statuses(),
+            trials=now.trials(self._trials),
         )
 
     def _check_loaded(self) -> None:
@@ -329,9 +278,9 @@ class Lanes:
                 lanes=lanes,
                 quarantined=found.quarantined,
                 manifests=found.manifests,
-                routes=text,
+                text=text,
             ),
-            self._routes(text, _there(found.quarantined, found.manifests)),
+            self._routes(text, known(found.quarantined, found.manifests)),
         )
         _give_back()
 
@@ -383,9 +332,8 @@ class Lanes:
     def check_routes(self, text: str, keys: Collection[str]) -> None:
         """Raises `BadRoutes` where they cannot be what was meant; `keys`: names of those known."""
         now = self._now
-        there = _there(now.quarantined, now.manifests)
         # Empty where the catalog was never opened.
-        variants = there or catalog.manifests(self._settings.catalog)
+        variants = now.known or catalog.manifests(self._settings.catalog)
         routes.check(routes.read(text), text, routes.Known(variants=variants, keys=keys))
 
     async def _change(self, generation: Generation) -> None:
@@ -401,7 +349,7 @@ class Lanes:
                 await opened[name].warm_up()
             manifests = {**now.manifests, **{n: lane.variant for n, lane in opened.items()}}
             text = self._text(content)
-            chosen = self._routes(text, _there(now.quarantined, manifests))
+            chosen = self._routes(text, known(now.quarantined, manifests))
         except Exception:
             for lane in opened.values():
                 self.pool.part(lane.batcher)
@@ -416,7 +364,7 @@ class Lanes:
             lanes={name: lanes[name] for name in sorted(lanes) if name not in wrong},
             quarantined={**quarantined, **wrong},
             manifests=manifests,
-            routes=text,
+            text=text,
         )
         self._swap(served, chosen)
         logger.info("generation %d: %s, by %s", generation.number, generation.what, generation.who)
@@ -465,7 +413,7 @@ class Lanes:
             unloaded=content.unloaded,
             verdicts=content.verdicts,
         )
-        before, self._now = self._now, replace(served, table=table, ladder=chosen.ladder)
+        before, self._now = self._now, replace(served, table=table, routes=chosen)
         self._standing = Standing()
         self._trials = {
             each.name: self._trial(each.name, each.canary, content)
@@ -520,18 +468,8 @@ class Lanes:
     def _show(self, before: Served) -> None:
         """Each variant's state in the metrics; newly quarantined ones in the log too."""
         now = self._now
-        for name in {*before.manifests, *before.quarantined}:
-            _show(before, name, here=False)
-        for name in {*now.manifests, *now.quarantined}:
-            _show(now, name, here=True)
-        for served in (before, now):
-            for name, verdict in served.content.verdicts.items():
-                metrics.tried(
-                    route=name,
-                    variant=verdict.variant,
-                    promoted=verdict.promoted,
-                    here=served is now,
-                )
+        before.show(here=False)
+        now.show(here=True)
         for name, reason in now.quarantined.items():
             if name not in before.quarantined:
                 logger.error("variant %s is quarantined: %s", name, reason)
@@ -542,13 +480,6 @@ class Lanes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _there(
-    quarantined: Collection[str], manifests: Mapping[str, Variant]
-) -> dict[str, Variant | None]:
-    """All that a route may name; None where the manifest could not be read."""
-    return {**dict.fromkeys(quarantined), **manifests}
 
 
 def _state_folder(settings: Settings) -> Path | None:
@@ -568,36 +499,3 @@ def _give_back() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps it otherwise
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _status(now: Served, name: str) -> VariantStatus:
-    lane, manifest = now.lanes.get(name), now.manifests.get(name)
-    return VariantStatus(
-        state=now.state_of(name),
-        task=manifest.task if manifest else None,
-        digest=manifest.digest if manifest else None,
-        reason=now.quarantined.get(name),
-        waiting_windows=lane.batcher.waiting_items if lane else 0,
-        waiting_tokens=lane.batcher.waiting_tokens if lane else 0,
-        run_ms=round(1000 * lane.batcher.line.fixed, 4) if lane else None,
-        token_ms=round(1000 * lane.batcher.line.each, 5) if lane else None,
-    )
-
-
-def _show(served: Served, name: str, *, here: bool) -> None:
-    variant = served.manifests.get(name)
-    metrics.shown(
-        variant=name,
-        task=variant.task if variant else "",
-        runtime=variant.runtime if variant else "",
-        digest=variant.digest if variant else "",
-        state=served.state_of(name),
-        reason=served.quarantined.get(name, ""),
-        here=here,
-    )
-    if here and variant and variant.parent and variant.evidence:
-        measured = variant.evidence.disagreement.get(Input.RAW)
-        if measured:
-            metrics.promised(
-                variant=name, baseline=variant.parent, disagreement=measured.macro.high
-            )

@@ -246,10 +246,48 @@ class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
     token_ms: float | None = None
 
 
+class TrialState(StrEnum):
+    """Promoted: it answers all callers of its route; rolled back: none of them."""
+
+    GOING = "going"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+class Range(msgspec.Struct, frozen=True):
+    low: float
+    high: float
+
+
+class TrialStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How the trial of a canary stands, counted over all workers: what is null is no longer counted.
+
+    disagreement  mean of its answers and the incumbent's, 0 to 1; ends it once all of the range is
+                  below `max_disagreement` (promoted, if quick too), or above (rolled back)
+    slower        share of comparisons in which it took more than `max_slowdown` times the
+                  incumbent's time; ends it once below one half (promoted, if alike too), or above
+    why           it ended
+    """
+
+    canary: str
+    incumbent: str
+    state: TrialState
+    max_disagreement: float
+    max_slowdown: float
+    comparisons: int | None = None
+    disagreement: Range | None = None
+    slower: Range | None = None
+    why: str | None = None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """
-    This process now. `backlog_seconds`: how long the waiting work takes, as predicted;
-    `generation`: of what was changed at run time, 0 where nothing was.
+    This process now.
+
+    backlog_seconds  how long the waiting work takes, as predicted
+    generation       of what was changed at run time, 0 where nothing was
+    trials           of canaries, by the name of the route
     """
 
     process: int
@@ -260,6 +298,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     backlog_seconds: float
     generation: int
     variants: dict[str, VariantStatus]
+    trials: dict[str, TrialStatus]
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):

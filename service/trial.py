@@ -7,6 +7,7 @@ Knows nothing of how answers are compared.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from service.generation import Verdict
 from service.routes import Canary
@@ -15,6 +16,21 @@ from service.shared import Row, Rows
 
 DISAGREEMENT, SLOWER = 0, 1
 WIDTH = len(Seen._fields)
+
+
+class Standing(NamedTuple):
+    """
+    What is known by now, whenever one looks; ranges lie within 0 and 1.
+
+    comparisons   so far
+    disagreement  mean of two answers to a request: low and high
+    slower        share of comparisons in which the canary took more than its `max_slowdown` times
+                  the incumbent's time: low and high
+    """
+
+    comparisons: int
+    disagreement: tuple[float, float]
+    slower: tuple[float, float]
 
 
 class Trial:
@@ -27,7 +43,6 @@ class Trial:
         self.name = name
         self.canary = canary
         self._rows = Rows(file, rows=2, width=WIDTH)
-        self._alpha = canary.alpha / 2  # one of two questions each
 
     def compare(self, *, disagreement: float, slowdown: float) -> Verdict | None:
         """
@@ -38,31 +53,39 @@ class Trial:
         """
         slower = float(slowdown > self.canary.max_slowdown)
         seen = self._add(DISAGREEMENT, disagreement), self._add(SLOWER, slower)
-        return verdict(self.canary, *seen)
+        return verdict(self.canary, standing(self.canary, *seen))
 
-    def seen(self) -> tuple[Seen, Seen]:
-        """What was compared so far: disagreement, and how often the canary was slower."""
-        return Seen(*self._rows.read(DISAGREEMENT)), Seen(*self._rows.read(SLOWER))
+    def standing(self) -> Standing:
+        """Of all workers' comparisons so far."""
+        seen = (Seen(*self._rows.read(row)) for row in (DISAGREEMENT, SLOWER))
+        return standing(self.canary, *seen)
 
     def _add(self, row: int, value: float) -> Seen:
         def added(before: Row) -> tuple[Row, Seen]:
-            after = add(Seen(*before), value, alpha=self._alpha)
+            after = add(Seen(*before), value, alpha=_alpha(self.canary))
             return after, after
 
         return self._rows.change(row, added)
 
 
-def verdict(canary: Canary, disagreement: Seen, slower: Seen) -> Verdict | None:
+def standing(canary: Canary, disagreement: Seen, slower: Seen) -> Standing:
+    return Standing(
+        comparisons=int(disagreement.n),
+        disagreement=_range(disagreement, canary),
+        slower=_range(slower, canary),
+    )
+
+
+def verdict(canary: Canary, standing: Standing) -> Verdict | None:
     """
     What may be said of the canary by now, at whatever moment one asks.
 
     The median quotient of times is above the limit where more than half of them are.
     """
-    alpha = canary.alpha / 2
-    low, high = interval(disagreement, alpha=alpha)
-    few, many = interval(slower, alpha=alpha)
-    compared = f"after {disagreement.n:.0f} comparisons"
-    differs = f"answers differ by {max(low, 0):.3f} to {min(high, 1):.3f}"
+    low, high = standing.disagreement
+    few, many = standing.slower
+    compared = f"after {standing.comparisons} comparisons"
+    differs = f"answers differ by {low:.3f} to {high:.3f}"
     if low > canary.max_disagreement:
         why = f"{differs}, surely above {canary.max_disagreement:g}, {compared}"
         return Verdict(variant=canary.variant, promoted=False, why=why)
@@ -73,3 +96,13 @@ def verdict(canary: Canary, disagreement: Seen, slower: Seen) -> Verdict | None:
         why = f"{differs}, surely below {canary.max_disagreement:g}, and in time, {compared}"
         return Verdict(variant=canary.variant, promoted=True, why=why)
     return None
+
+
+def _range(seen: Seen, canary: Canary) -> tuple[float, float]:
+    low, high = interval(seen, alpha=_alpha(canary))
+    return max(low, 0.0), min(high, 1.0)
+
+
+def _alpha(canary: Canary) -> float:
+    """Of one of the two questions that a trial asks."""
+    return canary.alpha / 2

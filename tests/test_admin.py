@@ -308,14 +308,18 @@ def without(operated: Operated, killed: int) -> dict[int, Any]:
 
 def test_a_canary_is_judged_by_both_workers_and_answers_everybody(operated: Operated) -> None:
     assert operated.changed("PUT", "/v1/routes", content=CANARY.encode()) == 1
+    compared = set()
     for _ in range(100):
         operated.answering()
+        compared |= {each["trials"]["trial"]["comparisons"] for each in operated.both().values()}
         [newest, *_] = operated.ask("GET", "/v1/generations").json()["generations"]
         if newest["number"] == 2:
             break
     assert newest["who"] == "canary" and newest["what"].startswith("promote ner-tiny on route tri")
     assert operated.answering() == {"ner-tiny"}
     assert {each["generation"] for each in operated.both().values()} == {2}
+    trials = [each["trials"]["trial"] for each in operated.both().values()]
+    assert {each["state"] for each in trials} == {"promoted"} and max(compared - {None}) > 1
 
 
 def test_under_pressure_both_workers_go_down_the_ladder(operated: Operated) -> None:

@@ -476,6 +476,30 @@ def tab_rows(tab: Tab, caption: str) -> list[list[str]]:
     return tab.rows(caption)
 
 
+def test_the_status_tells_how_a_canary_does(browser: Any, catalog: Path, tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(
+        '[[route]]\nname = "trial"\ntask = "ner"\nsplit = { ner-base = 1, ner-int8 = 99 }\n'
+        'canary = { variant = "ner-int8", max_disagreement = 0.3, max_slowdown = 1000 }\n'
+    )
+    with serving(catalog, tmp_path, KADOGO_ROUTES=str(file)) as server:
+        for _ in range(3):
+            httpx.post(f"{server.url}/v1/ner", json={"inputs": ["Kano"]}).raise_for_status()
+        tab = Tab(browser, server.url)
+        tab.go("Status")
+        [[route, who, compared, differ, slower, verdict]] = tab_rows(tab, "Trials of canaries")
+        assert (route, who, verdict) == ("trial", "ner-int8 instead of ner-base", "goes on")
+        assert 0 <= int(compared) <= 3
+        assert "to 100" in differ and differ.endswith("; limit 30\u00a0%")
+        assert slower.endswith("; limit 50\u00a0%")
+        for _ in range(300):
+            httpx.post(f"{server.url}/v1/ner", json={"inputs": ["Kano"]}).raise_for_status()
+        tab.page.wait_for_function(
+            "() => document.querySelector('#status').textContent.includes('promoted: answers')"
+        )
+        tab.close()
+
+
 def test_metrics_are_read_as_prometheus_reads_them(tab: Tab, server: Server) -> None:
     text = httpx.get(f"{server.url}/metrics").text
     text += '# TYPE odd gauge\nodd{a="x\\"y\\\\n\\n,}",b=""} 1e-3\nodd{a="2",b="é"} +Inf\n'

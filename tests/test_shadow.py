@@ -124,6 +124,9 @@ def test_of_too_many_at_once_some_are_let_go_of_and_counted(settings: Settings) 
 def test_a_canary_that_differs_ends_its_own_trial(settings: Settings) -> None:
     async def scenario(answers: Answers) -> None:
         await answers.changes.route(CANARY, who="amina")
+        going = answers.lanes.status().trials["trial"]
+        assert (going.canary, going.incumbent) == ("ner-tiny", "ner-base")
+        assert (going.state, going.comparisons, going.why) == ("going", 0, None)
         seen = set()
         for number in range(3000):
             seen.add((await asked(answers, number)).variant)
@@ -140,11 +143,13 @@ def test_a_canary_that_differs_ends_its_own_trial(settings: Settings) -> None:
             assert reply.variant == "ner-base"
             assert reply.reason == f"route trial; {verdict.why}"
         assert answers.lanes.trial("trial") is None
+        ended = answers.lanes.status().trials["trial"]
+        assert (ended.state, ended.comparisons, ended.why) == ("rolled_back", None, verdict.why)
         assert counted("kadogo_trial_info", **ROLLED_BACK) == 1
         await answers.changes.route(CANARY, who="amina")  # once more, from the beginning
         assert counted("kadogo_trial_info", **ROLLED_BACK) == 0
         trial = answers.lanes.trial("trial")
-        assert trial is not None and trial.seen()[0].n == 0
+        assert trial is not None and trial.standing().comparisons == 0
 
     within(settings, scenario)
 

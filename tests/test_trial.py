@@ -7,8 +7,7 @@ from pathlib import Path
 
 from service.generation import Verdict
 from service.routes import Canary
-from service.sequential import Seen
-from service.trial import Trial, verdict
+from service.trial import Standing, Trial, verdict
 
 CANARY = Canary(variant="ner-tiny", max_disagreement=0.1)
 
@@ -44,6 +43,18 @@ def test_a_canary_that_is_slower_is_rolled_back() -> None:
     assert found.why.startswith("surely more than 1 times the time, after")
 
 
+def test_how_a_trial_stands_is_what_its_verdict_is_of() -> None:
+    draw, trial, found = random.Random(1), Trial("one", CANARY, None), None
+    while found is None:
+        found = trial.compare(disagreement=float(draw.random() < 0.03), slowdown=0.5)
+    standing = trial.standing()
+    low, high = standing.disagreement
+    assert high < CANARY.max_disagreement and standing.slower[1] < 0.5
+    assert found == verdict(CANARY, standing)
+    assert found.why.startswith(f"answers differ by {low:.3f} to {high:.3f}, surely below 0.1")
+    assert found.why.endswith(f"after {standing.comparisons} comparisons")
+
+
 def test_a_canary_on_the_edge_is_not_judged() -> None:
     assert ended(CANARY, differs=0.1, slower=0.1, seed=1, most=2000) is None
 
@@ -55,13 +66,17 @@ def test_a_wrong_verdict_is_as_rare_as_promised() -> None:
 
 
 def test_without_comparisons_there_is_no_verdict() -> None:
-    assert verdict(CANARY, Seen(), Seen()) is None
+    trial = Trial("one", CANARY, None)
+    assert trial.standing() == Standing(0, disagreement=(0, 1), slower=(0, 1))
+    assert verdict(CANARY, trial.standing()) is None
 
 
 def test_workers_count_together(tmp_path: Path) -> None:
     one, other = (Trial("one", CANARY, tmp_path / "trial") for _ in range(2))
     for trial in (one, other, other):
         trial.compare(disagreement=0.5, slowdown=2.0)
-    assert one.seen() == other.seen()
-    disagreement, slower = one.seen()
-    assert (disagreement.n, disagreement.total, slower.total) == (3, 1.5, 3)
+    assert one.standing() == other.standing()
+    standing = one.standing()
+    assert standing.comparisons == 3
+    assert standing.disagreement[0] < 0.5 < standing.disagreement[1] <= 1
+    assert standing.slower[1] == 1

@@ -5,10 +5,11 @@ import { h, refill, row, svg, table } from "./dom.js";
 import { state } from "./catalog.js";
 import { counted, parse, quantile, total } from "./metrics.js";
 import { ask, read, Refused } from "./server.js";
-import { duration, milliseconds, number, plural } from "./words.js";
+import { duration, milliseconds, number, percent, plural } from "./words.js";
 
 const EVERY_MS = 5000;
 const FIRST_MS = 1500; // until the second reading: from then on there are rates
+const ENDED = { promoted: "promoted", rolled_back: "rolled back" };
 const KEPT = 13; // readings: a minute of them
 const by = (id) => document.getElementById(id);
 
@@ -71,6 +72,7 @@ export class Status {
           )
         : null,
       h("section", { class: "card" }, h("h3", {}, "Variants"), this.#rates(status, names, metrics)),
+      trials(status.trials),
       this.#refusals(),
     ];
   }
@@ -160,6 +162,24 @@ function facts(status) {
     ["Process", String(status.process)],
   ];
   return h("dl", { class: "facts" }, told.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** How each canary does beside whom it would take the place of, and what ends its trial. */
+function trials(all) {
+  if (!Object.keys(all).length) return null;
+  const range = (found, limit) => (found ? [`${percent(found.low)} to ${percent(found.high)}`, h("span", { class: "note" }, `; limit ${percent(limit)}`)] : "–");
+  const rows = Object.entries(all).map(([route, trial]) =>
+    row(
+      h("span", { class: "name" }, route),
+      [h("span", { class: "name" }, trial.canary), " instead of ", h("span", { class: "name" }, trial.incumbent)],
+      trial.comparisons === null ? "–" : number(trial.comparisons),
+      range(trial.disagreement, trial.max_disagreement),
+      range(trial.slower, 0.5),
+      trial.why ? `${ENDED[trial.state]}: ${trial.why}` : "goes on",
+    ),
+  );
+  const headings = ["Route", "Canary", "Comparisons", "Answers differ", "Slower", "Verdict"];
+  return h("section", { class: "card" }, h("h3", {}, "Trials"), table("Trials of canaries", headings, rows));
 }
 
 /** Requests a second from reading to reading, as a line; the figure beside it says the mean. */
