@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,11 +32,11 @@ from loadtest.arrivals import BadArrivals, parse, plain
 from loadtest.complaint import Complaint
 from loadtest.figures import all_percentiles_s
 from loadtest.flags import above_0, count
+from loadtest.process import ROOT, Started, free_port, says_ready, stop
 from loadtest.record import Run, Unusable
 from loadtest.texts import BadTraffic
 from loadtest.validity import generator
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 BACKEND = "kadogo"
 # As the shipped configuration checks its own.
@@ -47,9 +47,7 @@ CALLS = 256
 CALLERS = 64
 MOST = 10_000  # requests a second: several times what Locust sends
 LONGEST_S = 24 * 3600.0
-READY_WITHIN_S = 120.0
 GONE_WITHIN_S = 60.0
-EVERY_S = 0.1
 
 Clock = Callable[[], float]
 """Seconds since the load began."""
@@ -68,8 +66,7 @@ class Replica:
 
     name: str
     address: str
-    process: subprocess.Popen[bytes]
-    log: Path
+    started: Started
     ready_s: float
     gone_s: float | None = None
     answered: int = 0
@@ -100,16 +97,16 @@ class Rehearsal:
 
 
 class Stage:
-    """The proxy and its replicas; their logs are in `folder`."""
+    """The proxy and its replicas; what the proxy needs is in `folder`."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str], configuration: Path) -> None:
-        self.url = f"http://{_free_address()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.replicas: list[Replica] = []
         self._folder = folder
         self._settings = settings
         self._configuration = configuration
         self._socket = folder / "haproxy.socket"
-        self._proxy: subprocess.Popen[bytes] | None = None
+        self._proxy: Started | None = None
         self._closed = False
 
     def open(self) -> None:
@@ -118,16 +115,9 @@ class Stage:
         control = self._folder / "control.cfg"
         control.write_text(f"global\n  stats socket {self._socket} mode 600 level admin\n")
         bind = {"KADOGO_BIND": self.url.removeprefix("http://"), "KADOGO_SERVER": first.address}
-        log = self._folder / "haproxy.log"
-        with log.open("wb") as written:
-            self._proxy = subprocess.Popen(
-                [_haproxy(), "-f", str(self._configuration), "-f", str(control)],
-                env={**os.environ, **bind},
-                stdout=written,
-                stderr=written,
-                start_new_session=True,
-            )
-        _until_ready(self.url, self._proxy, log)
+        command = [_haproxy(), "-f", str(self._configuration), "-f", str(control)]
+        self._proxy = Started("haproxy", command, {**os.environ, **bind})
+        self._proxy.until(says_ready(self.url))
 
     @property
     def serving(self) -> list[Replica]:
@@ -146,9 +136,9 @@ class Stage:
     def take(self, replica: Replica) -> None:
         """It is told to go, drains and ends; the proxy sees for itself that it is not ready."""
         began = time.perf_counter()
-        replica.process.send_signal(signal.SIGTERM)
+        replica.started.process.terminate()
         try:
-            replica.status = replica.process.wait(GONE_WITHIN_S)
+            replica.status = replica.started.process.wait(GONE_WITHIN_S)
         except subprocess.TimeoutExpired:
             raise Unusable(
                 f"{replica.name} is still there {GONE_WITHIN_S:g} s after SIGTERM"
@@ -170,36 +160,19 @@ class Stage:
     def close(self) -> None:
         """All end, with what they started, whatever they do."""
         self._closed = True
-        processes = [each.process for each in self.replicas if each.status is None]
-        for process in [*processes, *filter(None, [self._proxy])]:
-            process.terminate()
-        for process in [*processes, *filter(None, [self._proxy])]:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GONE_WITHIN_S)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        stop([*(each.started for each in self.replicas), *filter(None, [self._proxy])])
 
     def _start(self) -> Replica:
         if self._closed:
             raise Unusable("the rehearsal was broken off")
         name = f"kadogo{len(self.replicas) + 1}"
-        address, log = _free_address(), self._folder / f"{name}.log"
-        host, _, port = address.partition(":")
+        port = str(free_port())
         serve = [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo"]
-        began = time.perf_counter()
-        with log.open("wb") as written:
-            process = subprocess.Popen(
-                [*serve, "--host", host, "--port", port],
-                cwd=ROOT,
-                env=self._environment(),
-                stdout=written,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches us alone; we stop it
-            )
-        new = Replica(name=name, address=address, process=process, log=log, ready_s=0.0)
+        command = [*serve, "--host", "127.0.0.1", "--port", port]
+        started = Started(name, command, self._environment())
+        new = Replica(name=name, address=f"127.0.0.1:{port}", started=started, ready_s=0.0)
         self.replicas.append(new)
-        _until_ready(f"http://{address}", process, log)
-        new.ready_s = time.perf_counter() - began
+        new.ready_s = started.until(says_ready(f"http://{new.address}"))
         return new
 
     def _environment(self) -> dict[str, str]:
@@ -413,27 +386,6 @@ def _haproxy() -> str:
     if found is None:
         raise Unusable("haproxy is not installed: apt-get install haproxy")
     return found
-
-
-def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Raises Unusable with the end of its log."""
-    from loadtest.server import fetch
-
-    end = time.monotonic() + READY_WITHIN_S
-    while True:
-        with suppress(Unusable):
-            fetch(url, "/readyz")
-            return
-        if process.poll() is not None or time.monotonic() > end:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-            raise Unusable(f"{log.stem} did not become ready:\n{last}")
-        time.sleep(EVERY_S)
-
-
-def _free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return "{}:{}".format(*free.getsockname())
 
 
 def _say(line: str) -> None:

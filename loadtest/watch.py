@@ -23,6 +23,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.meanwhile import meanwhile
+from loadtest.process import memory_bytes, total_cpu_s
 from loadtest.record import Unusable
 from loadtest.server import fetch, variants, workers_of
 
@@ -314,26 +315,17 @@ def _processes(host: str) -> list[psutil.Process]:
 def _cpu_s(processes: Sequence[psutil.Process]) -> float | None:
     """None where a process is not there, or is not ours to look at."""
     try:
-        times = [each.cpu_times() for each in processes]
+        return total_cpu_s(processes) if processes else None
     except psutil.Error:
         return None
-    return sum(each.user + each.system for each in times) if times else None
 
 
 def _memory(processes: Sequence[psutil.Process]) -> int | None:
     """As `_cpu_s`."""
     try:
-        return sum(map(_bytes, processes)) if processes else None
+        return sum(map(memory_bytes, processes)) if processes else None
     except psutil.Error:
         return None
-
-
-def _bytes(process: psutil.Process) -> int:
-    try:
-        full = process.memory_full_info()
-        return int(getattr(full, "pss", 0) or full.rss)
-    except psutil.AccessDenied:
-        return int(process.memory_info().rss)
 
 
 def _energy(root: Path = RAPL) -> tuple[float | None, float]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from build.bench import cli, echo, load, plain
-from build.bench.report import stolen_share
-from build.bench.server import serving
 from build.bench.speed import by_task
 from build.bench.throughput import sorted_over_all, sorted_within, texts_for
 from build.bench.traffic import TEXTS, bodies_of, texts_of
@@ -72,15 +70,6 @@ def test_the_table_shows_median_range_and_target():
             "speed  ner-base  one core   2,346  2,346 - 2,346  tokens/s",
         ]
     )
-
-
-def test_the_share_stolen_is_of_the_time_between():
-    class Times(NamedTuple):
-        user: float
-        steal: float
-
-    assert stolen_share(Times(10, 1), Times(16, 3)) == 0.25
-    assert stolen_share((5.0,), (5.0,)) == 0
 
 
 # --- the same texts in process ----------------------------------------------------------------
@@ -187,11 +176,6 @@ def test_a_rate_counts_what_ended_in_the_window():
     assert seen.rate(after_s=1, until_s=3) == 1.5
 
 
-def test_what_wrk_prints_is_read():
-    output = "Running 1s test\n  2 threads\nanswered 0.100000\nanswered 0.250000\nfailed 3\n"
-    assert load.read_wrk(output) == ((0.1, 0.25), 3)
-
-
 class _Stub(BaseHTTPRequestHandler):
     """Every text with a "!" in it fails."""
 
@@ -231,12 +215,6 @@ def test_the_python_client_sends_the_texts_in_turn(stub):
     ended, failures = asyncio.run(load._callers(stub, BODIES, 1, 0.5))
     assert abs(len(ended) - 2 * failures) <= 2
     assert min(ended) > 0
-
-
-def test_a_server_that_ends_at_once_shows_the_end_of_its_log():
-    command = [sys.executable, "-c", "raise SystemExit('no model here')"]
-    with pytest.raises(BuildError, match="no model here"), serving(command):
-        pass
 
 
 # --- all of it --------------------------------------------------------------------------------

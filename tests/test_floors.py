@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "models": {"models"},
     "service": {"service", "models"},
-    "build": {"build", "models"},
+    "build": {"build", "models", "loadtest"},
     "loadtest": {"loadtest"},
 }
 HEAVY = {
@@ -48,6 +48,11 @@ def test_a_folder_imports_only_its_own_floor_and_below(folder: str) -> None:
     for file in files:
         ours = set(imports(file)) & MAY_IMPORT.keys()
         assert ours <= MAY_IMPORT[folder], f"{file.relative_to(ROOT)} imports {ours}"
+
+
+def test_only_the_benchmarks_of_build_start_and_load_servers() -> None:
+    files = [file for file in (ROOT / "build").rglob("*.py") if "loadtest" in imports(file)]
+    assert {file.parent for file in files} == {ROOT / "build" / "bench"}
 
 
 def test_torch_is_imported_in_one_file_outside_build_and_in_the_server_of_a_peer() -> None:

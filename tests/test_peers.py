@@ -21,15 +21,16 @@ from loadtest.faults import client
 from loadtest.peers.check import agreement
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen, runners_of
 from loadtest.peers.files import ZOO
-from loadtest.peers.load import offer, rates, read_wrk
+from loadtest.peers.load import offer, rates
 from loadtest.peers.measure import Found, Stretch, keep_whole, seconds_at
 from loadtest.peers.ner import Ner, grouped
 from loadtest.peers.peers import KADOGO, PEERS, ROOT, Entity
-from loadtest.peers.process import NotServing, command_of
 from loadtest.peers.report import markdown, outcome, verdict
 from loadtest.peers.sentences import sentences
+from loadtest.peers.server import command_of
 from loadtest.peers.settings import Settings
 from loadtest.peers.tune import GRIDS, tuned
+from loadtest.process import NotServing
 from models import catalog
 from models.spec import Aggregation, NerAnswer, Options
 from tests.interrupted import interruptible
@@ -146,10 +147,6 @@ def test_answers_are_the_same_only_with_spans_and_labels() -> None:
 def test_answers_a_second_leave_out_the_warm_up() -> None:
     assert rates([0.5, 1.1, 1.9, 2.5, 3.5], after_s=1, seconds=2) == (2, 1)
     assert rates([1.1, 1.2], after_s=1, seconds=0.5) == (4,)
-
-
-def test_what_wrk_prints_is_read() -> None:
-    assert read_wrk("answered 0.5\nRunning\nanswered 1.25\nfailed 2\nfailed 1") == ((0.5, 1.25), 3)
 
 
 def test_the_interval_of_a_ratio_covers_the_truth_as_often_as_it_says() -> None:

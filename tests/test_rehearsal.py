@@ -24,7 +24,7 @@ HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
 
 def replica(name: str, **changes: Any) -> Replica:
     facts = {"ready_s": 5.0, "gone_s": 1.5, "answered": 50, "status": 0, **changes}
-    return Replica(name=name, address="", process=Mock(), log=Path(), **facts)
+    return Replica(name=name, address="", started=Mock(), **facts)
 
 
 def rehearsed(found: Run, *replicas: Replica) -> Rehearsal:

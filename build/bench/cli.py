@@ -11,14 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
-
 from build import bench
 from build.bench import overhead, routing, speed, start, throughput, watched, workers
 from build.bench.plan import Plan
-from build.bench.report import facts, say, stolen_share, tell
+from build.bench.report import facts, say, tell
 from build.errors import BuildError
 from build.figures import Figure
+from loadtest.record import Unusable
+from loadtest.stolen import Stolen
 from models import catalog
 from models.errors import KadogoError
 from models.spec import Variant
@@ -45,20 +45,20 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: servers are stopped
     try:
         return _bench(args, argv)
-    except (BuildError, KadogoError) as error:
+    except (BuildError, KadogoError, Unusable) as error:
         print(error, file=sys.stderr)
         return 2
 
 
 def _bench(args: argparse.Namespace, argv: Sequence[str]) -> int:
     plan = _plan(args)
-    before = psutil.cpu_times()
+    stolen = Stolen()
     figures: list[Figure] = []
     for name, measure in SECTIONS.items():
         if name in args.only:
             say(f"{name} ...")
             figures += measure(plan)
-    told = facts(plan, stolen_share(before, psutil.cpu_times()))
+    told = facts(plan, stolen)
     command = " ".join(["python -m build bench", *argv])
     tell(figures, {**told, "command": command}, args.out)
     return 0

@@ -8,24 +8,16 @@ small client of ours else. Knows nothing of models or of what the answers say.
 from __future__ import annotations
 
 import asyncio
-import math
 import resource
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from build.errors import BuildError
+from loadtest import wrk
 
-# A file of the load tests', which nothing here may import.
-WRK_SCRIPT = Path(__file__).resolve().parents[2] / "loadtest" / "wrk.lua"
-LONGEST_ANSWER_S = 60
-MARK = b'"results"'
+MARK = '"results"'
 
 
 @dataclass(frozen=True)
@@ -53,43 +45,24 @@ class Load:
 
 
 def generator_name() -> str:
-    return "wrk" if shutil.which("wrk") else "a Python client (install wrk for a lighter one)"
+    return "wrk" if wrk.installed() else "a Python client (install wrk for a lighter one)"
 
 
 def saturate(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
     """POST the bodies in turn, over and over, for at least `seconds`."""
-    if shutil.which("wrk"):
-        return _wrk(url, bodies, connections, math.ceil(seconds))
+    if wrk.installed():
+        return _wrk(url, bodies, connections, seconds)
     before, began = time.process_time(), time.perf_counter()
     ended, failures = asyncio.run(_callers(url, bodies, connections, seconds))
     cores = (time.process_time() - before) / (time.perf_counter() - began)
     return Load(tuple(sorted(ended)), failures, cores)
 
 
-def _wrk(url: str, bodies: Sequence[bytes], connections: int, seconds: int) -> Load:
-    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
-        file.write(b"\n".join(bodies))
-        file.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
-        command += ["--timeout", f"{LONGEST_ANSWER_S}s", "-s", str(WRK_SCRIPT), url, "--"]
-        before = _children_s()
-        done = subprocess.run([*command, file.name, MARK], capture_output=True, text=True)
-    if done.returncode:
-        raise BuildError(f"wrk failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    ended, failures = read_wrk(done.stdout)
-    return Load(ended, failures, (_children_s() - before) / seconds)
-
-
-def read_wrk(output: str) -> tuple[tuple[float, ...], int]:
-    """Seconds of right answers, and failures, from what wrk.lua prints."""
-    ended, failures = [], 0
-    for line in output.splitlines():
-        match line.split():
-            case ["answered", moment]:
-                ended.append(float(moment))
-            case ["failed", number]:
-                failures += int(number)
-    return tuple(ended), failures
+def _wrk(url: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Load:
+    before, began = _children_s(), time.perf_counter()
+    found = wrk.saturate(url, bodies, MARK, connections=connections, seconds=seconds)
+    cores = (_children_s() - before) / (time.perf_counter() - began)
+    return Load(found.ended_s, found.failed, cores)
 
 
 def _children_s() -> float:
@@ -122,7 +95,7 @@ async def _callers(
             while time.perf_counter() - began < seconds:
                 writer.write(request())
                 status, body = await _answer(reader)
-                if status == 200 and MARK in body:
+                if status == 200 and MARK.encode() in body:
                     ended.append(time.perf_counter() - began)
                 else:
                     failures += 1

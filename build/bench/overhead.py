@@ -16,9 +16,10 @@ from pathlib import Path
 from build.bench import echo
 from build.bench.plain import Mode
 from build.bench.plan import Plan
-from build.bench.server import Server, kadogo, serving
+from build.bench.server import kadogo, serving
 from build.bench.traffic import bodies_of, send, texts_of
 from build.figures import Figure, Target, interleave, ratios
+from loadtest.process import Server
 from models.spec import Task
 
 KADOGO = "Kadogo"

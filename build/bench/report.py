@@ -18,6 +18,7 @@ from build import provenance
 from build.bench.load import generator_name
 from build.bench.plan import Plan
 from build.figures import Figure, table
+from loadtest.stolen import TITLE, Stolen
 
 
 def say(line: str) -> None:
@@ -25,23 +26,17 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def facts(plan: Plan, stolen: float) -> dict[str, str]:
-    """What a reader must know to believe the figures; `stolen` as `stolen_share` gives it."""
+def facts(plan: Plan, stolen: Stolen) -> dict[str, str]:
+    """What a reader must know to believe the figures; `stolen` since the run began."""
     return {
         "processor": provenance.host(),
         "cores": f"{plan.cores}; server, generator and this process share them, none is pinned",
-        "stolen by the host's other guests": f"{stolen:.1%} of the CPU time",
+        TITLE: str(stolen),
         "load": f"{plan.connections} connections, one text each, by {generator_name()}",
         "rounds": f"{plan.rounds} of {plan.seconds:g} s after {plan.warmup_s:g} s of warm-up; "
         "every other one backwards; medians of ratios within a round",
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def stolen_share(before: Any, now: Any) -> float:
-    """Of the CPU time between two `psutil.cpu_times()`, what the host gave to other guests."""
-    steal = getattr(now, "steal", 0.0) - getattr(before, "steal", 0.0)
-    return float(steal / max(sum(now) - sum(before), 1e-9))
 
 
 def tell(figures: Sequence[Figure], facts: Mapping[str, str], folder: Path) -> None:

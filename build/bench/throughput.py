@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from build.bench.load import Load
 from build.bench.plan import Plan
 from build.bench.report import say
-from build.bench.server import Server, kadogo
+from build.bench.server import kadogo
 from build.bench.traffic import bodies_of, send, texts_of
 from build.figures import Figure, Target, interleave, ratios
+from loadtest.process import Server
 from models import catalog
 from models.pipeline import Pipeline
 

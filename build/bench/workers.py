@@ -8,16 +8,17 @@ Each setting's server is started anew every round. Knows nothing of what a worke
 from __future__ import annotations
 
 import statistics
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from build.bench.plan import Plan
-from build.bench.server import Server, kadogo
+from build.bench.server import kadogo
 from build.bench.traffic import bodies_of, send, texts_of
 from build.figures import Figure, interleave, ratios
+from loadtest.meanwhile import meanwhile
+from loadtest.process import Server
 
 LOOK_EVERY_S = 0.01
 USUAL = "1 worker"
@@ -66,28 +67,16 @@ def _named(workers: int) -> str:
     return f"{workers} worker{'s' if workers > 1 else ''}"
 
 
-@contextmanager
-def runnable(server: Server) -> Iterator[list[int]]:
+def runnable(server: Server) -> AbstractContextManager[list[int]]:
     """
     Looks how many threads of the server's processes run or wait for a core: on Linux, else 0.
 
     More of them than cores means that they take turns.
     """
-    found: list[int] = []
-    pids = server.pids()
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(LOOK_EVERY_S):
-            found.append(sum(state == "R" for pid in pids for state in _states(pid)))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
+    pids = [each.pid for each in server.family()]
+    return meanwhile(
+        lambda: sum(state == "R" for pid in pids for state in _states(pid)), LOOK_EVERY_S
+    )
 
 
 def _states(pid: int) -> Iterator[str]:

@@ -18,11 +18,10 @@ from loadtest.flags import above_0, count, from_0
 from loadtest.machine import processor
 from loadtest.peers import files, report, tune
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen
-from loadtest.peers.load import NoLoad
 from loadtest.peers.measure import LEAST_REQUESTS, Plan, Unlike, measure
 from loadtest.peers.peers import ENVIRONMENTS, PEERS, ROOT
-from loadtest.peers.process import NotServing, command_of, environment_of
 from loadtest.peers.sentences import sentences
+from loadtest.peers.server import command_of, environment_of
 from loadtest.record import Unusable
 from loadtest.stolen import TITLE, Stolen
 
@@ -39,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     except argparse.ArgumentTypeError as error:
         print(f"peers: {error}", file=sys.stderr)
         return 2
-    except (NotServing, NoLoad, Unlike, Unusable, files.NoModel) as error:
+    except (Unlike, Unusable, files.NoModel) as error:
         print(f"peers: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -51,7 +50,9 @@ def main(argv: Sequence[str]) -> int:
 def _run(args: argparse.Namespace) -> None:
     contests = chosen(args.names, args.contests)
     if not contests:
-        raise NoLoad(f"no contest has {', '.join(args.names)}: those of {', '.join(args.contests)}")
+        raise Unusable(
+            f"no contest has {', '.join(args.names)}: those of {', '.join(args.contests)}"
+        )
     if over := tried(report.files(args.out)):
         print(over, file=sys.stderr)
     plan = Plan(

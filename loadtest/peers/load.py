@@ -8,21 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from loadtest import wrk
 from loadtest.faults.client import Pool, offered
-
-SCRIPT = Path(__file__).resolve().parents[1] / "wrk.lua"
-LONGEST_ANSWER_S = 30
-
-
-class NoLoad(Exception):
-    """The load generator is not there or failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +50,10 @@ def saturate(
     warmup_s: float,
     seconds: float,
 ) -> Saturated:
-    """POST the bodies in turn, over and over. Raises NoLoad."""
-    if not shutil.which("wrk"):
-        raise NoLoad("wrk is not installed: apt-get install wrk, or what your system has for it")
-    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
-        file.write(b"\n".join(bodies))
-        file.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{math.ceil(warmup_s + seconds)}s"]
-        command += ["--timeout", f"{LONGEST_ANSWER_S}s", "-s", str(SCRIPT), url, "--"]
-        done = subprocess.run([*command, file.name, mark], capture_output=True, text=True)
-    if done.returncode:
-        raise NoLoad(f"wrk failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    ended, failed = read_wrk(done.stdout)
-    return Saturated(rates(ended, after_s=warmup_s, seconds=seconds), len(ended), failed)
-
-
-def read_wrk(output: str) -> tuple[tuple[float, ...], int]:
-    """Seconds of right answers, and failures, from what wrk.lua prints."""
-    ended, failed = [], 0
-    for line in output.splitlines():
-        match line.split():
-            case ["answered", moment]:
-                ended.append(float(moment))
-            case ["failed", number]:
-                failed += int(number)
-    return tuple(ended), failed
+    """POST the bodies in turn, over and over. Raises Unusable."""
+    found = wrk.saturate(url, bodies, mark, connections=connections, seconds=warmup_s + seconds)
+    each = rates(found.ended_s, after_s=warmup_s, seconds=seconds)
+    return Saturated(each, len(found.ended_s), found.failed)
 
 
 def rates(ended: Sequence[float], *, after_s: float, seconds: float) -> tuple[float, ...]:

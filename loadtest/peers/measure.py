@@ -18,10 +18,12 @@ from pathlib import Path
 from loadtest.peers.check import Agreement, agreement
 from loadtest.peers.contests import Contest, Runner, runners_of
 from loadtest.peers.files import folder_of
-from loadtest.peers.load import NoLoad, Saturated, offer, saturate
+from loadtest.peers.load import Saturated, offer, saturate
 from loadtest.peers.peers import KADOGO, PEERS, Entity
-from loadtest.peers.process import NotServing, Server, post, serving
+from loadtest.peers.server import post, serving
 from loadtest.peers.tune import tuned
+from loadtest.process import NotServing, Server
+from loadtest.record import Unusable
 
 LOAD = 0.7  # of the slowest's capacity
 LEAST_SAME = 0.99  # of the texts, or the contest is void
@@ -92,7 +94,7 @@ class Found:
 
 def measure(plan: Plan) -> Found:
     """
-    Raises Unlike where a peer's answers differ, NotServing where one does not run, NoLoad.
+    Raises Unlike where a peer's answers differ, NotServing where one does not run, Unusable.
 
     What breaks it off after a round is in what is found, of the rounds that all had.
     """
@@ -104,7 +106,7 @@ def measure(plan: Plan) -> Found:
         found.offered[contest.name] = round(LOAD * slowest, 1)
     try:
         _rounds(plan, runners, found)
-    except (KeyboardInterrupt, NotServing, NoLoad) as error:
+    except (KeyboardInterrupt, Unusable) as error:
         keep_whole(found, runners, plan.rounds, error)
     return found
 
@@ -182,7 +184,7 @@ def _stretch(plan: Plan, runner: Runner, rates: Sequence[float], *, seed: int) -
             failed=failed,
             lag_s=lag_s,
             memory_bytes=server.memory_bytes(),
-            start_s=server.start_s,
+            start_s=server.ready_s,
         )
 
 

@@ -18,9 +18,10 @@ from typing import Any
 from loadtest.peers.files import HERE, folder_of
 from loadtest.peers.load import saturate
 from loadtest.peers.peers import KADOGO, Peer
-from loadtest.peers.process import NotServing, serving
 from loadtest.peers.sentences import sentences
+from loadtest.peers.server import serving
 from loadtest.peers.settings import Settings
+from loadtest.process import NotServing
 
 TUNED = Path(__file__).with_name("tuned.json")
 CONNECTIONS = 16

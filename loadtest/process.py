@@ -1,0 +1,206 @@
+"""
+Servers as processes of their own: started on a free port, waited for, weighed, stopped.
+
+Knows nothing of what they serve, nor of load.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from loadtest.record import Unusable
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_WITHIN_S = 180.0
+STOPPED_WITHIN_S = 45.0
+LOOK_EVERY_S = 0.02
+LOG_LINES = 12
+
+Ready = Callable[[], bool]
+"""Whether a server answers as it should by now; asked again and again."""
+
+
+class NotServing(Unusable):
+    """A server did not start, or does not answer as it should."""
+
+
+class Started:
+    """
+    A process of ours, apart from us: Ctrl-C reaches us alone, and we stop it.
+
+    name         for what is told of it
+    environment  all of it; None: ours
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - until it is stopped
+        self._began = time.perf_counter()
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def until(self, ready: Ready, within_s: float = READY_WITHIN_S) -> float:
+        """
+        Seconds from its start until it is ready.
+
+        Raises NotServing with the end of its log where it ends or is not ready in time.
+        """
+        while not ready():
+            late = time.perf_counter() - self._began > within_s
+            if late or self.process.poll() is not None:
+                raise NotServing(f"{self.name} did not become ready:\n{self._end()}")
+            time.sleep(LOOK_EVERY_S)
+        return time.perf_counter() - self._began
+
+    def close(self) -> None:
+        """Nobody asks for its log any more."""
+        self._log.close()
+
+    def _end(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """
+    One that is ready.
+
+    url      http://127.0.0.1:port
+    ready_s  from starting the process until it answered as it should
+    """
+
+    url: str
+    ready_s: float
+    process: psutil.Process
+
+    def family(self) -> list[psutil.Process]:
+        """All its processes."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def cpu_s(self) -> float:
+        """User and system seconds of all its processes so far."""
+        return total_cpu_s(self.family())
+
+    def memory_bytes(self) -> int:
+        """Of all its processes; what they share counts once, where the system tells (PSS)."""
+        found = 0
+        for each in self.family():
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                found += memory_bytes(each)
+        return found
+
+
+@contextmanager
+def serving(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    port: int,
+    ready: Ready,
+    within_s: float = READY_WITHIN_S,
+    stopped_within_s: float = STOPPED_WITHIN_S,
+) -> Iterator[Server]:
+    """
+    Run `command`, which serves on `port` of this machine, for as long as the block lasts.
+
+    Raises NotServing with the end of its log where it ends or is not ready in time.
+    """
+    started = Started(name, command, environment)
+    try:
+        ready_s = started.until(ready, within_s)
+        yield Server(f"http://127.0.0.1:{port}", ready_s, psutil.Process(started.process.pid))
+    finally:
+        stop([started], stopped_within_s)
+
+
+def stop(started: Sequence[Started], within_s: float = STOPPED_WITHIN_S) -> None:
+    """
+    Ask all of them to end and wait; then, or when we are told to end ourselves, end what is left
+    of them and of what they started. Those that have ended already are left alone.
+    """
+    processes = [each.process for each in started]
+    families = [child for process in processes for child in _children(process)]
+    try:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(within_s)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for child in families:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        for each in started:
+            each.close()
+
+
+def says_ready(url: str) -> Ready:
+    """Whether it answers /readyz with 200."""
+    place = urlsplit(url)
+
+    def ready() -> bool:
+        connection = HTTPConnection(str(place.hostname), place.port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return ready
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def total_cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """User and system seconds of them all. Raises psutil.Error."""
+    times = [each.cpu_times() for each in processes]
+    return float(sum(each.user + each.system for each in times))
+
+
+def memory_bytes(process: psutil.Process) -> int:
+    """Its share of what it has in memory (PSS), or all where that is not told. As `total_cpu_s`."""
+    try:
+        full = process.memory_full_info()
+        return int(getattr(full, "pss", 0) or full.rss)
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+
+
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    if process.poll() is not None:  # its number may be another's by now
+        return []
+    with suppress(psutil.NoSuchProcess):
+        return list(psutil.Process(process.pid).children(recursive=True))
+    return []

@@ -1,0 +1,115 @@
+"""Servers as processes of their own: waited for, weighed, and stopped with all they started."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtest.process import (
+    NotServing,
+    Server,
+    Started,
+    free_port,
+    memory_bytes,
+    says_ready,
+    serving,
+    stop,
+)
+
+# Serves /readyz, and has a child that does nothing but be there.
+SERVES = """
+import http.server, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/readyz" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
+STAYS = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(600)
+"""
+
+
+def python(program: str, *words: str) -> list[str]:
+    return [sys.executable, "-c", program, *words]
+
+
+def never() -> bool:
+    return False
+
+
+def test_a_server_is_weighed_and_ends_with_all_it_started() -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    assert not says_ready(url)()
+    command = python(SERVES, str(port))
+    with serving("a server", command, port=port, ready=says_ready(url)) as server:
+        assert server.url == url and server.ready_s > 0
+        family = server.family()
+        assert len(family) == 2
+        assert server.cpu_s() > 0
+        assert server.memory_bytes() > 2 * 1_000_000
+    until(lambda: not any(map(runs, family)))
+
+
+def test_one_that_ends_at_once_shows_the_end_of_its_log() -> None:
+    command = python("raise SystemExit('no model here')")
+    said = re.escape("toy did not become ready:\nno model here")
+    with pytest.raises(NotServing, match=said), serving("toy", command, port=1, ready=never):
+        raise AssertionError("it is not ready")
+
+
+def test_one_that_is_never_ready_is_ended() -> None:
+    started = Started("toy", python("import time; time.sleep(600)"))
+    with pytest.raises(NotServing, match="toy did not become ready"):
+        started.until(never, within_s=0.1)
+    stop([started])
+    assert started.process.poll() is not None
+
+
+def test_whoever_does_not_heed_is_ended_all_the_same(tmp_path: Path) -> None:
+    log = tmp_path / "deaf"
+    shell = f"import os; os.dup2(os.open({str(log)!r}, os.O_CREAT | os.O_WRONLY), 1)\n"
+    several = [Started("deaf", python(shell + STAYS)) for _ in range(2)]
+    until(lambda: log.is_file() and log.read_text().startswith("deaf"))
+    stop(several, within_s=0.2)
+    assert {each.process.poll() for each in several} <= {-9, -15}
+
+
+def runs(process: psutil.Process) -> bool:
+    """Where nobody reaps orphans, one that was killed stays as a zombie."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
+def test_what_has_ended_cannot_be_weighed() -> None:
+    started = Started("toy", python(""))
+    process = psutil.Process(started.process.pid)
+    server = Server("http://127.0.0.1:1", 0.0, process)
+    started.process.wait()
+    with pytest.raises(psutil.NoSuchProcess):
+        memory_bytes(process)
+    with pytest.raises(psutil.NoSuchProcess):
+        server.cpu_s()
