@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from build import training
-from build.__main__ import main, reseeded
+from build.__main__ import main
 from build.chain import check
+from build.commands.seeds import reseeded
 from build.form import Form
 from build.prepare import prepared
 from build.publish import write
@@ -293,6 +294,7 @@ def test_build_is_ours() -> None:
     ("words", "line"),
     [
         (["ner-imt8", "--data", "."], "there is no recipe ner-imt8: did you mean ner-int8?"),
+        (["--quick", "evaluate"], "evaluate is a command of its own: say it first"),
         (["evalute", "ner-int8"], "there is no recipe evalute: did you mean evaluate?"),
         (["xyz"], "known are ner-base, ner-int8"),
         ([], "give a recipe, or --list"),

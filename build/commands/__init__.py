@@ -1,0 +1,1 @@
+"""The commands of `python -m build`, a function each: words in, exit status out."""
