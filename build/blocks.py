@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from build.graph import SCALE, Floats
+from build.graph import ONNXRUNTIME, SCALE, Floats
 from build.steps import Bits, Block
 
-DOMAIN = "com.microsoft"  # of onnxruntime's own operators
 FLOAT_PRODUCTS = 1  # accuracy_level: what activations are rounded to, here to nothing
 
 Codes = NDArray[np.uint8]
@@ -100,7 +99,7 @@ class Writer:
             inputs,
             [node.output[0]],
             name=node.name,
-            domain=DOMAIN,
+            domain=ONNXRUNTIME,
             K=weight.shape[0],
             N=weight.shape[1],
             bits=self._bits,
@@ -123,7 +122,7 @@ class Writer:
             inputs,
             [node.output[0]],
             name=node.name,
-            domain=DOMAIN,
+            domain=ONNXRUNTIME,
             gather_axis=0,
             quantize_axis=1,
             bits=self._bits,
@@ -140,11 +139,6 @@ class Writer:
 
     def _store(self, name: str, values: NDArray[Any]) -> None:
         self.stored.append(numpy_helper.from_array(values, name))
-
-
-def declare(model: ModelProto) -> None:
-    """Say that the model has nodes of these operators."""
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
 def looks_words_up(gather: NodeProto) -> bool:

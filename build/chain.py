@@ -48,6 +48,7 @@ class Stage(StrEnum):
     TRAINED = "a fine-tuned network"
     GRAPH = "an exported graph"
     QUANTIZED = "a quantized graph"
+    OWN = "a graph that onnxruntime alone reads"
     ASSIGNED = "a graph for another runtime"
     PACKED = "a packed graph"
 
@@ -72,16 +73,16 @@ PLACES: dict[type[Step], Place] = {
     SkipAttention: Place((Stage.TRAINED,)),
     TrimPositions: Place((Stage.TRAINED,)),
     NarrowWindows: Place(
-        (Stage.TRAINED, Stage.GRAPH, Stage.QUANTIZED, Stage.ASSIGNED, Stage.PACKED)
+        (Stage.TRAINED, Stage.GRAPH, Stage.QUANTIZED, Stage.OWN, Stage.ASSIGNED, Stage.PACKED)
     ),
     Calibrate: Place((Stage.TRAINED,)),
     Export: Place((Stage.TRAINED,), Stage.GRAPH),
     Restore: Place((Stage.GRAPH,), Stage.TRAINED),
-    Quantize: Place((Stage.GRAPH,), Stage.QUANTIZED),
+    Quantize: Place((Stage.GRAPH,), Stage.OWN),
     QuantizeBlocks: Place((Stage.GRAPH,), Stage.QUANTIZED),
     QuantizeStatic: Place((Stage.GRAPH,), Stage.QUANTIZED),
     RunWith: Place((Stage.GRAPH, Stage.QUANTIZED), Stage.ASSIGNED),
-    Pack: Place((Stage.GRAPH, Stage.QUANTIZED, Stage.ASSIGNED), Stage.PACKED),
+    Pack: Place((Stage.GRAPH, Stage.QUANTIZED, Stage.OWN, Stage.ASSIGNED), Stage.PACKED),
 }
 
 

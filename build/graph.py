@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from build.checkpoint import PURPOSE, RUNTIME, TOKENIZER_FILES, Purpose, read_purpose
 from build.errors import BuildError
@@ -27,6 +27,7 @@ from models.spec import Task
 MODEL = "model.onnx"
 PARITY = "parity.json"
 SCALE = ".scale"  # how the names of scales end
+ONNXRUNTIME = "com.microsoft"  # the domain of its own operators
 CARRIED = ("config.json", PURPOSE, RUNTIME, *TOKENIZER_FILES)  # what steps on graphs do not change
 # Protobuf ends at 2 GiB; beyond this the weights lie beside the graph in model.onnx.data.
 LARGEST_FILE = 1_900_000_000
@@ -56,6 +57,12 @@ def save(model: ModelProto, folder: Path) -> None:
         location=f"{MODEL}.data",
         all_tensors_to_one_file=True,
     )
+
+
+def declare(model: ModelProto) -> None:
+    """Say that the model has nodes of onnxruntime's own."""
+    if all(each.domain != ONNXRUNTIME for each in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(ONNXRUNTIME, 1))
 
 
 def load(folder: Path) -> ModelProto:

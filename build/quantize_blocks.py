@@ -17,7 +17,7 @@ import msgspec
 import onnx
 from onnx import ModelProto, NodeProto
 
-from build.blocks import Writer, declare, looks_words_up
+from build.blocks import Writer, looks_words_up
 from build.checkpoint import copy_files
 from build.errors import BuildError
 from build.graph import (
@@ -26,6 +26,7 @@ from build.graph import (
     PARITY,
     constant_matrix,
     constants,
+    declare,
     head,
     quantized_parity,
     replace,

@@ -297,7 +297,7 @@ class Quantize(Step, frozen=True, kw_only=True):
     """
 
     bits: Literal[8] = 8
-    version: int = 1
+    version: int = 2
     embedding: Literal[4] | None = None
 
 

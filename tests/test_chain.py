@@ -60,7 +60,7 @@ def test_every_recipe_is_possible(name: str) -> None:
     ("steps", "line"),
     [
         ((Export(), Prune(sparsity=0.5)), "Prune cannot follow Export, which leaves an exported"),
-        ((Quantize(), Quantize()), "Quantize cannot follow Quantize, which leaves a quantized"),
+        ((Quantize(), Quantize()), "Quantize cannot follow Quantize, which leaves a graph that"),
         ((Quantize(), Restore()), "Restore cannot follow Quantize"),
         ((TrainTokenizer(), Export()), "it takes a fine-tuned network"),
         ((*TUNED, Pack()), "Pack cannot follow Finetune, which leaves a fine-tuned network"),
@@ -68,6 +68,10 @@ def test_every_recipe_is_possible(name: str) -> None:
         ((Export(), Pack(), Quantize()), "Quantize cannot follow Pack, which leaves a packed"),
         ((*TUNED, RunWith()), "RunWith cannot follow Finetune, which leaves a fine-tuned network"),
         ((RunWith(), Quantize()), "which leaves a graph for another runtime: it takes an exported"),
+        (
+            (*TUNED, Export(), Quantize(), RunWith()),
+            "RunWith cannot follow Quantize, which leaves a graph that onnxruntime alone reads",
+        ),
         ((Pack(), RunWith()), "RunWith cannot follow Pack, which leaves a packed graph"),
         ((Pack(), Restore()), "Restore cannot follow Pack"),
         (

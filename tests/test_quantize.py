@@ -66,7 +66,7 @@ def run(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
 def test_products_are_near_the_float_ones_row_by_row(rows: np.ndarray) -> None:
     weight = np.random.default_rng(1).normal(size=(8, 5)).astype(np.float32)
     model = linear(weight)
-    rewrite(model.graph)
+    rewrite(model)
     found = run(model, rows)
     # Half a step of each activation and each weight, over eight of them.
     largest = np.abs(rows).max(axis=1, keepdims=True)
@@ -77,13 +77,13 @@ def test_products_are_near_the_float_ones_row_by_row(rows: np.ndarray) -> None:
 
 def test_a_row_of_zeros_stays_zero() -> None:
     model = linear(np.ones((4, 3), np.float32))
-    rewrite(model.graph)
+    rewrite(model)
     assert np.array_equal(run(model, np.zeros((2, 4), np.float32)), np.zeros((2, 3)))
 
 
 def test_the_largest_and_smallest_values_do_not_wrap_around() -> None:
     model = linear(np.eye(4, dtype=np.float32))
-    rewrite(model.graph)
+    rewrite(model)
     rows = np.array([[3e4, -3e4, 1e4, 0], [1e-6, -1e-6, 0, 0]], np.float32)
     assert run(model, rows) == pytest.approx(rows, rel=0.01)
 
@@ -106,7 +106,7 @@ def test_logits_stay_near_the_float_ones(task: Task, weights: str) -> None:
 
 def test_layers_that_read_the_same_rows_share_them() -> None:
     kinds = operators(quantized(Task.NER) / MODEL)
-    assert kinds["MatMulInteger"] == 6 * LAYERS
+    assert kinds["MatMulIntegerToFloat"] == 6 * LAYERS
     assert kinds["Abs"] == kinds["ReduceMax"] == 4 * LAYERS  # query, key and value share theirs
 
 
@@ -146,7 +146,7 @@ def test_the_word_embedding_may_have_4_bits(tmp_path: Path, task: Task) -> None:
     quantize(Quantize(embedding=4), exported(task, "float16"), tmp_path)
     assert same_alone_and_in_company(tmp_path, task)
     wide, narrow = operators(quantized(task, "float16") / MODEL), operators(tmp_path / MODEL)
-    assert narrow["MatMulInteger"] == wide["MatMulInteger"]
+    assert narrow["MatMulIntegerToFloat"] == wide["MatMulIntegerToFloat"]
     assert narrow["Gather"] == wide["Gather"] - 1  # no scales are looked up
     words = network(task).roberta.embeddings.word_embeddings.weight
     stored = census(tmp_path, Runtime.ONNX)

@@ -32,7 +32,7 @@ from models.session import SessionOptions
 from models.spec import Licence, Runtime, Task, Variant
 from tests.company import served_the_same
 from tests.tiny import write_variant
-from tests.tiny_checkpoint import exported, quantized, write_for_corpus
+from tests.tiny_checkpoint import exported, write_for_corpus
 from tests.tiny_corpus import write_corpus
 
 ROOT = Path(__file__).parent.parent
@@ -188,11 +188,11 @@ def test_threads_share_a_session(tmp_path: Path) -> None:
 
 @needs_openvino
 def test_a_published_variant_says_what_runs_it(tmp_path: Path) -> None:
-    variant = published(quantized(Task.NER, "float16"), tmp_path)
+    variant = published(exported(Task.NER, "float16"), tmp_path)
     assert variant.runtime is Runtime.OPENVINO
     assert set(variant.files) == {MODEL, "tokenizer.json"}
     plain = publish(
-        Checkpoint(quantized(Task.NER, "float16"), ("Toy()",)),
+        Checkpoint(exported(Task.NER, "float16"), ("Toy()",)),
         tmp_path / "plain",
         Title(name="toy", description="", licence=Licence(name="", sources=()), command=""),
     )[0]
