@@ -250,6 +250,9 @@ class Batcher(Generic[Item, Result]):
               in order, or it raises `Halted`
     observer  is told of every batch, every dropped item and the depth of the queue
     line      padded tokens of a batch -> seconds, as measured
+
+    `waiting_items` and `waiting_tokens` are of those whom somebody waits for: shadows take nobody's
+    room.
     """
 
     def __init__(
@@ -262,6 +265,7 @@ class Batcher(Generic[Item, Result]):
         self.limits = limits
         self.line = Line(each=GUESS_S)
         self.waiting_items = self.waiting_tokens = 0
+        self._standing = 0  # items of shadows too
         self._held: dict[Hashable, _Held] = {}  # of each key of which something waits
         self._run = run
         self._pool = pool
@@ -326,7 +330,7 @@ class Batcher(Generic[Item, Result]):
             cost_s = self.cost_s(size)
             turn = _Turn(flow.rank, turns.queue(flow, cost_s), next(self._numbers))
             self._stand(_Waiting(job, place, item, size, flow, key, cost_s, turn))
-        self._count(key, len(items), sum(tokens))
+        self._count(flow, key, len(items), sum(tokens))
 
     def _stand(self, waiting: _Waiting) -> None:
         waiting.job.waiting.add(waiting)
@@ -450,15 +454,22 @@ class Batcher(Generic[Item, Result]):
         return total if own_s >= all_s else ceil(total * own_s / all_s)
 
     def _living(self, most: int) -> list[_Waiting]:
-        """Take up to `most` of the next of one rank off the queue, dropping the dead."""
+        """
+        Take up to `most` of the next of one rank off the queue, dropping the dead.
+
+        A job is asked once: lost between two looks, it is lost as a whole the next time.
+        """
         now = perf_counter()
+        found: dict[Job[Any, Any], str | None] = {}
         living: list[_Waiting] = []
         looked = 0
         for waiting in self._queue:
             if len(living) == most or (living and living[0].turn.rank != waiting.turn.rank):
                 break
             looked += 1
-            reason = waiting.job.lost(now)
+            if waiting.job not in found:
+                found[waiting.job] = waiting.job.lost(now)
+            reason = found[waiting.job]
             if reason is None:
                 living.append(waiting)
             else:
@@ -480,7 +491,7 @@ class Batcher(Generic[Item, Result]):
         """What still waits of a job that is over is counted no more; it is dropped in its turn."""
         with self._pool.lock:
             self._uncount(job)
-            if len(self._queue) > 2 * self.waiting_items + SWEPT:
+            if len(self._queue) > 2 * self._standing + SWEPT:
                 self._sweep()
         self.bury()
 
@@ -496,10 +507,13 @@ class Batcher(Generic[Item, Result]):
         job.waiting.clear()
 
     def _gone(self, waiting: _Waiting) -> None:
-        self._count(waiting.key, -1, -waiting.tokens)
+        self._count(waiting.flow, waiting.key, -1, -waiting.tokens)
         self._pool.turns.leave(waiting.flow, waiting.cost_s)
 
-    def _count(self, key: Hashable, items: int, tokens: int) -> None:
+    def _count(self, flow: Flow, key: Hashable, items: int, tokens: int) -> None:
+        self._standing += items
+        if flow.rank:
+            return
         self.waiting_items += items
         self.waiting_tokens += tokens
         held = self._held.get(key, _Held(0, 0))
@@ -554,7 +568,7 @@ class Batcher(Generic[Item, Result]):
             for waiting in batch.items:
                 waiting.flow = turns.back(waiting.flow, waiting.cost_s)
                 self._stand(waiting)
-                self._count(waiting.key, 1, waiting.tokens)
+                self._count(waiting.flow, waiting.key, 1, waiting.tokens)
         self._pool.call()
 
     def learn(self, batch: Batch, outcome: Outcome) -> None:

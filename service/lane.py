@@ -116,11 +116,7 @@ class Lane:
 
     async def warm_up(self) -> None:
         """Answer a few texts in every thread, as it will when all are busy."""
-        loop = asyncio.get_running_loop()
-        runs = [
-            loop.run_in_executor(self._pool.executor, _warm_up, self.pipeline)
-            for _ in range(self._pool.threads)
-        ]
+        runs = [self._pool.aside(_warm_up, self.pipeline) for _ in range(self._pool.threads)]
         for ran in chain.from_iterable(await asyncio.gather(*runs)):
             self._learn(ran)
 
@@ -156,7 +152,7 @@ class Lane:
             job.leave()  # where a deadline cuts the waiting short
         settled = perf_counter()
         work = (encoded, logits, options)
-        answers = self._decode(*work) if short else await self._aside(self._decode, *work)
+        answers = self._decode(*work) if short else await self._pool.aside(self._decode, *work)
         if tracing.is_on():
             tracing.stages(
                 {
@@ -190,7 +186,7 @@ class Lane:
         encoded: list[Encoded] = []
         items = tokens = 0
         for stretch in stretches(texts, STRETCH):
-            some = await self._aside(self._encode, stretch)
+            some = await self._pool.aside(self._encode, stretch)
             encoded += some
             items += sum(len(each.windows) for each in some)
             tokens += sum(len(window.ids) for each in some for window in each.windows)
@@ -206,10 +202,6 @@ class Lane:
             self.pipeline.decode(text, [next(each) for _ in text.windows], options)
             for text in encoded
         ]
-
-    async def _aside(self, work: Callable[..., T], *args: object) -> T:
-        """Long texts are worked on in the models' threads, so cores stay within their budget."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool.executor, work, *args)
 
 
 class _Ran(NamedTuple):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from models.errors import NotReady
 from models.session import Halt
 from service.cost import Mean
 from service.fair import Turns
+
+T = TypeVar("T")
 
 
 class Batch(Protocol):
@@ -60,7 +63,8 @@ class Pool:
 
     A batch is cut when a thread is free to run it, not before: an idle server adds no wait, and
     a busy one chooses from everything that came meanwhile. A thread that has run one cuts the next
-    itself, so that it need not wait until the event loop, busy with callers, has time for it.
+    itself, so that it need not wait until the event loop, busy with callers, has time for it. What
+    is done `aside` goes between two batches: it would wait for ever where batches never end.
 
     lock  of everything that threads and the event loop share: the queues and their turns
     """
@@ -69,7 +73,8 @@ class Pool:
         self.threads = threads
         self.turns = Turns()
         self.lock = threading.Lock()
-        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="run")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="run")
+        self._asides = 0
         self._free = threads
         self._queues: list[Queue] = []
         self._ends: dict[int, float] = {}  # of what runs, as predicted
@@ -126,13 +131,21 @@ class Pool:
         for queue in self._queues:
             queue.abandon()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.executor.shutdown)
+        await loop.run_in_executor(None, self._executor.shutdown)
+
+    async def aside(self, work: Callable[..., T], *args: object) -> T:
+        """What `work` gives, done in one of the threads: cores stay within their budget."""
+        self._asides += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+        finally:
+            self._asides -= 1
 
     def _dispatch(self) -> None:
         self._called = False
         loop = asyncio.get_running_loop()
         while cut := self._cut():
-            self.executor.submit(self._work, loop, *cut)
+            self._executor.submit(self._work, loop, *cut)
         self._make_room()
         for queue in self._queues:
             queue.bury()
@@ -179,6 +192,16 @@ class Pool:
                 ended = perf_counter()
                 following = self._cut(batch)
                 loop.call_soon_threadsafe(self._finished, queue, batch, outcome, ended)
+                if following and self._asides and self._behind(loop, *following):
+                    return
+
+    def _behind(self, loop: asyncio.AbstractEventLoop, queue: Queue, batch: Batch) -> bool:
+        """Run that batch after what waits aside; False: there is no after."""
+        try:
+            self._executor.submit(self._work, loop, queue, batch)
+        except RuntimeError:  # it takes no more since the server closes
+            return False
+        return True
 
     def _finished(self, queue: Queue, batch: Batch, outcome: Any, ended: float) -> None:
         self._lag_s.learn(perf_counter() - ended, 1)

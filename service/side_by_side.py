@@ -6,7 +6,6 @@ Chooses the variants and asks them in turn; what disagreeing is, `compare.py` sa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial, reduce
 from time import perf_counter
@@ -123,10 +122,7 @@ class SideBySide:
         written = partial(_written, replies)
         if sum(map(len, texts)) <= INLINE:
             return Outcome(200, written(), _HEADERS)
-        loop = asyncio.get_running_loop()
-        return Outcome(
-            200, await loop.run_in_executor(self._lanes.pool.executor, written), _HEADERS
-        )
+        return Outcome(200, await self._lanes.pool.aside(written), _HEADERS)
 
     async def _ask(self, lane: Lane, texts: Sequence[str], ask: Ask, caller: Caller) -> _Reply:
         caller.variant = lane.variant.name

@@ -573,7 +573,7 @@ async def held(lanes: Lanes) -> AsyncIterator[None]:
         gate.wait(30)
 
     for _ in range(lanes.pool.threads):
-        lanes.pool.executor.submit(hold)
+        lanes.pool._executor.submit(hold)
     try:
         for _ in range(lanes.pool.threads):
             await asyncio.to_thread(busy.acquire)

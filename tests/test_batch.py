@@ -685,6 +685,90 @@ def test_what_nobody_waits_for_is_not_in_anybodys_way() -> None:
     run(scenario)
 
 
+def test_shadows_take_nobodys_room() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, seen = batcher(model, waiting_items=2)
+        submit(queue, "first")
+        await begun(model, 1)
+        shadows = [submit(queue, "a", "b", priority=Priority.SHADOW) for _ in range(5)]
+        assert seen.depth == (0, 0)
+        person = submit(queue, "person", "too")
+        assert seen.depth == (2, 9)
+        with pytest.raises(Overloaded):
+            submit(queue, "late")
+        model.gate.set()
+        assert await person.answer == ["PERSON", "TOO"]
+        await asyncio.gather(*(each.answer for each in shadows))
+        assert queue.waiting_items == queue.waiting_tokens == 0
+
+    run(scenario)
+
+
+def test_a_caller_who_leaves_while_a_batch_is_cut_is_counted_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        queue, _ = batcher(model, items=4)
+        submit(queue, "first")
+        await begun(model, 1)
+        job = submit(queue, "a", "b", "c", "d")
+        asked, lost = [], Job.lost
+
+        def leaving(self: Job[str, str], now: float) -> str | None:
+            """Lost from the second look on, as if he had left between two."""
+            if self is job:
+                asked.append(now)
+                if len(asked) > 1:
+                    return "caller_left"
+            return lost(self, now)
+
+        monkeypatch.setattr(Job, "lost", leaving)
+        model.gate.set()
+        assert await job.answer == ["A", "B", "C", "D"] and len(asked) == 1
+        assert queue.waiting_items == queue.waiting_tokens == 0
+
+    run(scenario)
+
+
+def test_what_is_done_aside_goes_between_two_batches() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, _ = batcher(model, pool=pool, items=1)
+        people = [submit(queue, "person") for _ in range(30)]
+        await begun(model, 1)
+        aside = asyncio.ensure_future(pool.aside(lambda: len(model.batches)))
+        await asyncio.sleep(0)
+        model.gate.set()
+        assert await aside == 1
+        await asyncio.gather(*(each.answer for each in people))
+        assert len(model.batches) == 30
+
+    run(scenario)
+
+
+def test_what_is_done_aside_does_not_keep_a_server_from_closing() -> None:
+    async def scenario() -> None:
+        model = Shouting(open_gate=False)
+        pool = Pool(1)
+        queue, _ = batcher(model, pool=pool, items=1)
+        people = [submit(queue, "person") for _ in range(3)]
+        await begun(model, 1)
+        aside = asyncio.ensure_future(pool.aside(lambda: "done"))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(pool.close())
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        await closing
+        assert await aside == "done"
+        done, _ = await asyncio.wait([each.answer for each in people], timeout=5)
+        assert len(done) == 3
+
+    run(scenario)
+
+
 def test_the_dead_do_not_pile_up_while_nothing_is_cut() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)

@@ -121,6 +121,23 @@ def test_of_too_many_at_once_some_are_let_go_of_and_counted(settings: Settings) 
     assert counted("kadogo_shadow_lost_total", **pair) > before
 
 
+def test_one_that_finds_no_moment_is_let_go_of(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.shadow.LATE_S", 0.05)
+    pair = {"variant": "ner-base", "shadow": "ner-tiny", "reason": "deadlineexceeded"}
+    before = counted("kadogo_shadow_lost_total", **pair)
+
+    async def scenario(answers: Answers) -> None:
+        answers.lanes.pool.threads += 1  # one that is never free
+        await asked(answers, 1)
+        await answers.shadows.settle()
+        assert answers.lanes.pool.turns.waits is False
+
+    within(settings, scenario)
+    assert counted("kadogo_shadow_lost_total", **pair) == before + 1
+
+
 def test_a_canary_that_differs_ends_its_own_trial(settings: Settings) -> None:
     async def scenario(answers: Answers) -> None:
         await answers.changes.route(CANARY, who="amina")
