@@ -19,6 +19,10 @@ FORMAT = "kadogo-variant/1"
 # The label of what is in no entity.
 OUTSIDE = "O"
 
+# Patterns as JSON Schema has them. In Python $ matches before a last line break too.
+NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)"
+LANGUAGE = r"^[a-z]{2,3}$(?!\n)"
+
 
 class Task(StrEnum):
     NER = "ner"
@@ -254,7 +258,7 @@ class Variant(Value, frozen=True, kw_only=True, dict=True):
     """
 
     format: str = FORMAT
-    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
+    name: Annotated[str, Meta(pattern=NAME)]
     task: Task
     runtime: Runtime
     labels: tuple[str, ...]

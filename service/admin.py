@@ -6,7 +6,7 @@ Routes of those who run the server: what was changed while it served, and changi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from starlette.requests import Request
@@ -14,9 +14,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from models.errors import Forbidden, InvalidRequest, MalformedRequest
+from service import metrics
+from service.batch import CallerLeft
 from service.bodies import JSON, check_content, in_time, read_body
 from service.changes import Changes
-from service.edge import KEY
+from service.edge import CALLER_LEFT, KEY
 from service.generation import Generation
 from service.keys import COMMAND
 from service.problems import Outcome, as_response, request_id_of
@@ -24,6 +26,7 @@ from service.schemas import Changed, History, KeyNow, KeysNow, RoutesNow, read_l
 
 # Far more than anyone writes by hand.
 MAX_ROUTES = 1 << 20
+MOST_DIGITS = 8  # of a generation's number
 
 Answer = Callable[[Request], Awaitable[object]]
 
@@ -36,26 +39,30 @@ class Admin:
         self._body_s = body_s
 
     def routes(self) -> list[BaseRoute]:
-        paths: list[tuple[str, str, Answer]] = [
-            ("GET", "/v1/routes", self._routes),
-            ("PUT", "/v1/routes", self._route),
-            ("GET", "/v1/generations", self._history),
-            ("POST", "/v1/generations/{number:int}/restore", self._restore),
-            ("POST", "/v1/variants/{name}/load", self._load),
-            ("POST", "/v1/variants/{name}/unload", self._unload),
-            ("POST", "/v1/check", self._check),
-            ("GET", "/v1/keys", self._keys),
-            ("PUT", "/v1/keys/{name}", self._limit),
-            ("DELETE", "/v1/keys/{name}", self._revoke),
-        ]
-        return [Route(path, self._json(answer), methods=[method]) for method, path, answer in paths]
+        paths: dict[str, dict[str, Answer]] = {
+            "/v1/routes": {"GET": self._routes, "PUT": self._route},
+            "/v1/generations": {"GET": self._history},
+            "/v1/generations/{number}/restore": {"POST": self._restore},
+            "/v1/variants/{name}/load": {"POST": self._load},
+            "/v1/variants/{name}/unload": {"POST": self._unload},
+            "/v1/check": {"POST": self._check},
+            "/v1/keys": {"GET": self._keys},
+            "/v1/keys/{name}": {"PUT": self._limit, "DELETE": self._revoke},
+        }
+        # One for each path, so that who comes with another method is told all that it takes.
+        return [Route(path, self._json(each), methods=[*each]) for path, each in paths.items()]
 
-    def _json(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    def _json(self, answers: Mapping[str, Answer]) -> Callable[[Request], Awaitable[Response]]:
         async def answered(request: Request) -> Response:
             who()
-            if request.method in ("POST", "DELETE") and await self._body(request):
-                raise InvalidRequest("this takes no body: what it does is in its path")
-            body = msgspec.json.encode(await answer(request))
+            try:
+                if request.method in ("POST", "DELETE") and await self._body(request):
+                    raise InvalidRequest("this takes no body: what it does is in its path")
+                method = "GET" if request.method == "HEAD" else request.method
+                body = msgspec.json.encode(await answers[method](request))
+            except CallerLeft:
+                metrics.rejected("caller_left")
+                return Response(status_code=CALLER_LEFT)
             outcome = Outcome(200, body, [(b"content-type", JSON)])
             return as_response(outcome, request_id_of(request.scope["headers"]))
 
@@ -82,7 +89,9 @@ class Admin:
 
     async def _restore(self, request: Request) -> object:
         number = request.path_params["number"]
-        return _changed(await self._changes.restore(number, who=who()))
+        if not number.isdecimal() or len(number) > MOST_DIGITS:
+            raise InvalidRequest("generations are numbers, as GET /v1/generations has them")
+        return _changed(await self._changes.restore(int(number), who=who()))
 
     async def _load(self, request: Request) -> object:
         return _changed(await self._changes.load(request.path_params["name"], who=who()))

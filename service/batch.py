@@ -100,6 +100,7 @@ class Job(Generic[Item, Result]):
 
     answer    the results, in the order of the items; fails as soon as one item does
     begun     when the first item's run began, by `perf_counter`; `done` when the last one's ended
+    core_s    seconds of one core that its items took: of each batch their part of its tokens
     waiting   its items that are not begun; none once nobody waits for the answer
     spoilt    an item has failed, whether or not that has been told
     """
@@ -110,6 +111,7 @@ class Job(Generic[Item, Result]):
         "_results",
         "answer",
         "begun",
+        "core_s",
         "deadline",
         "done",
         "spoilt",
@@ -124,6 +126,7 @@ class Job(Generic[Item, Result]):
         self.deadline = deadline
         self.submitted = self.done = perf_counter()
         self.begun = inf if size else self.submitted
+        self.core_s = 0.0
         self.waiting: set[_Waiting] = set()
         self.spoilt = False
         self._forget = forget
@@ -142,10 +145,14 @@ class Job(Generic[Item, Result]):
         if self.waiting:
             self._forget(self)
 
-    def settle(self, index: int, result: Result | BaseException, begun: float, done: float) -> None:
+    def settle(
+        self, index: int, result: Result | BaseException, begun: float, done: float, share: float
+    ) -> None:
+        """`share`: of what ran from `begun` to `done`, the part that was this item's."""
         if self.answer.done():
             return
         self.begun, self.done = min(self.begun, begun), max(self.done, done)
+        self.core_s += share * (done - begun)
         if isinstance(result, BaseException):
             self.fail(result)
             return
@@ -552,8 +559,10 @@ class Batcher(Generic[Item, Result]):
         if outcome.results is None:
             self._again(batch)
             return
+        tokens = batch.tokens
         for waiting, result in zip(batch.items, outcome.results, strict=True):
-            waiting.job.settle(waiting.place, result, outcome.begun, outcome.done)
+            share = waiting.tokens / tokens if tokens else 0.0
+            waiting.job.settle(waiting.place, result, outcome.begun, outcome.done, share)
 
     def _again(self, batch: Batch) -> None:
         self._observer.halted()

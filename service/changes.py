@@ -18,6 +18,7 @@ from service.generation import Content, Generation, Generations, Load, Verdict
 from service.keys import Key, KeyChanges, Keys, Scope
 from service.lanes import Lanes
 from service.rate import Rate
+from service.trial import trial_of
 
 logger = logging.getLogger("kadogo")
 
@@ -57,6 +58,8 @@ class Changes:
     def __init__(self, lanes: Lanes, keys: Keys | None = None) -> None:
         self._lanes = lanes
         self._keys = keys or Keys()
+        self._turn = asyncio.Lock()
+        self._making: set[asyncio.Future[Generation]] = set()
 
     @property
     def _generations(self) -> Generations:
@@ -85,8 +88,13 @@ class Changes:
         self._lanes.check_routes(text, [key.name for key in self._keys.every])
 
         def routed(content: Content) -> Content:
-            times = content.routed + 1
-            return msgspec.structs.replace(content, routes=text, routed=times, verdicts={})
+            return msgspec.structs.replace(
+                content,
+                routes=text,
+                routed=content.routed + 1,
+                trials=content.trials + 1,
+                verdicts={},
+            )
 
         return await self._make(routed, who=who, what="routes")
 
@@ -111,7 +119,10 @@ class Changes:
                 loads={**content.loads, name: Load(digest, times)},
             )
 
-        return await self._make(loaded, who=who, what=f"load {name} {digest}")
+        try:
+            return await self._make(loaded, who=who, what=f"load {name} {digest}")
+        finally:
+            self._lanes.forget(name)  # where it could not be kept nobody took it
 
     async def unload(self, name: str, *, who: str) -> Generation:
         """
@@ -193,13 +204,19 @@ class Changes:
             return f"{key.name} is the last key that may change this server"
         return f"{key.name} is the key that asks" if key.name == who else None
 
-    async def judge(self, route: str, verdict: Verdict) -> Generation:
-        """A trial has ended. Another worker may have said so at the same moment."""
+    async def judge(self, route: str, trial: str, verdict: Verdict) -> Generation:
+        """
+        That trial of a route has ended. Another worker may have said so at the same moment, and
+        the routes may be others by now.
+        """
 
         def judged(content: Content) -> Content:
-            if route in content.verdicts:
+            routes = content.routes_of(self._lanes.text_of(content))
+            known = content.verdicts.get(route)
+            if trial != trial_of(route, content, routes) or (known and known.routes == routes):
                 return content
-            return msgspec.structs.replace(content, verdicts={**content.verdicts, route: verdict})
+            told = msgspec.structs.replace(verdict, routes=routes)
+            return msgspec.structs.replace(content, verdicts={**content.verdicts, route: told})
 
         done = "promote" if verdict.promoted else "roll back"
         what = f"{done} {verdict.variant} on route {route}: {verdict.why}"
@@ -219,26 +236,40 @@ class Changes:
 
     async def _make(self, into: Callable[[Content], Content], *, who: str, what: str) -> Generation:
         """
+        One change at a time, and to its end though whoever asked for it no longer waits.
+
         Raises `ChangeRefused` where a worker could not take it over, and then it is taken back;
         `DeadlineExceeded` where one has not yet, `NotReady` where it cannot be kept.
         """
+        making = asyncio.ensure_future(self._made(into, who=who, what=what))
+        self._making.add(making)
+        making.add_done_callback(self._making.discard)
+        return await asyncio.shield(making)
+
+    async def _made(self, into: Callable[[Content], Content], *, who: str, what: str) -> Generation:
         try:
-            before, after = await asyncio.to_thread(
-                self._generations.change, into, who=who, what=what
-            )
-            if after is before:
-                return msgspec.structs.replace(after, who=who, what=f"{what}: it is so already")
-            wrong = await self._taken(after.number)
-            if wrong is None:
-                return after
-            back = f"take {after.number} back: {wrong}"
-            _, old = await asyncio.to_thread(
-                self._generations.change, before.content.restored, who=who, what=back
-            )
-            await self._taken(old.number)
+            # Of each process one thread waits at most: who has the turn needs threads himself.
+            async with self._turn:
+                with self._generations.turn() as wait:
+                    await asyncio.to_thread(wait)
+                    return await self._in_turn(into, who=who, what=what)
         except OSError as error:
             folder = self._generations.folder
             raise NotReady(f"changes cannot be kept in {folder}: {error.strerror}") from None
+
+    async def _in_turn(
+        self, into: Callable[[Content], Content], *, who: str, what: str
+    ) -> Generation:
+        change = self._generations.change
+        before, after = await asyncio.to_thread(change, into, who=who, what=what)
+        if after is before:
+            return msgspec.structs.replace(after, who=who, what=f"{what}: it is so already")
+        wrong = await self._taken(after.number)
+        if wrong is None:
+            return after
+        back = f"take {after.number} back: {wrong}"
+        _, old = await asyncio.to_thread(change, before.content.restored, who=who, what=back)
+        await self._taken(old.number)
         raise ChangeRefused(f"{wrong}; generation {old.number} is as {before.number} was")
 
     async def _taken(self, number: int) -> str | None:

@@ -12,10 +12,12 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
+from models.errors import NotReady
 from models.spec import Value
 from service.keys import UNCHANGED, KeyChanges
 
@@ -31,11 +33,16 @@ class Load(Value, frozen=True):
 
 
 class Verdict(Value, frozen=True, kw_only=True):
-    """How the trial of a route ended: the variant answers all of its callers, or none of them."""
+    """
+    How the trial of a route ended: the variant answers all of its callers, or none of them.
+
+    routes  which it is of (`Content.routes_of`): of others it says nothing
+    """
 
     variant: str
     promoted: bool
     why: str
+    routes: str = ""
 
 
 class Content(Value, frozen=True, kw_only=True):
@@ -43,7 +50,9 @@ class Content(Value, frozen=True, kw_only=True):
     All that can be changed at run time.
 
     routes    as TOML; None: as the settings say
-    routed    how often they were changed: trials begin anew with each
+    routed    how often they were changed
+    trials    how often trials began anew, as they do with each change of routes and with each
+              going back; never turned back itself
     unloaded  names of variants that are not to serve
     loads     of variants that were loaded after the start, by name
     verdicts  of trials that ended, by the name of the route
@@ -53,6 +62,7 @@ class Content(Value, frozen=True, kw_only=True):
 
     routes: str | None = None
     routed: int = 0
+    trials: int = 0
     unloaded: tuple[str, ...] = ()
     loads: dict[str, Load] = msgspec.field(default_factory=dict)
     verdicts: dict[str, Verdict] = msgspec.field(default_factory=dict)
@@ -60,9 +70,19 @@ class Content(Value, frozen=True, kw_only=True):
     keys: KeyChanges = UNCHANGED
 
     def restored(self, now: Content) -> Content:
-        """As it was, save that what was revoked since stays so: going back lets nobody in again."""
+        """
+        As it was, save that what was revoked since stays so: going back lets nobody in again. A
+        trial that goes on again counts from 0: what ended it may have been what is gone back from.
+        """
         keys = msgspec.structs.replace(self.keys, revoked=now.keys.revoked)
-        return msgspec.structs.replace(self, keys=keys)
+        same = (self.routes, self.routed, self.verdicts) == (now.routes, now.routed, now.verdicts)
+        trials = now.trials if same else now.trials + 1
+        return msgspec.structs.replace(self, keys=keys, trials=trials)
+
+    def routes_of(self, text: str | None) -> str:
+        """Tells these routes from all that were before: `text` is theirs, as it is in force."""
+        digest = blake2b((text or "").encode(), digest_size=6).hexdigest()
+        return f"{self.routed}-{digest}"
 
 
 class Generation(Value, frozen=True, kw_only=True):
@@ -80,10 +100,19 @@ LOADING = -1
 
 
 class Taken(Value, frozen=True, kw_only=True):
-    """The last generation a worker took over, or the `error` for which it could not."""
+    """
+    The last generation a worker took over, or the `error` for which it could not.
+
+    serves  whether it answers at all
+    """
 
     number: int
     error: str | None = None
+    serves: bool = True
+
+
+class Unreadable(NotReady):
+    """A generation that this code cannot read: what was changed is not known."""
 
 
 class Generations:
@@ -111,18 +140,29 @@ class Generations:
         return self.read(self.newest)
 
     def read(self, number: int) -> Generation:
-        """Raises KeyError where there is none of that number, or none any more."""
+        """
+        Raises KeyError where there is none of that number, or none any more, and `Unreadable`.
+        """
         if number == 0:
             return Generation()
+        file = self._file(number)
         try:
-            written = self._file(number).read_bytes()
+            return msgspec.json.decode(file.read_bytes(), type=Generation)
         except FileNotFoundError:
             raise KeyError(number) from None
-        return msgspec.json.decode(written, type=Generation)
+        except msgspec.DecodeError as error:
+            raise Unreadable(
+                f"{file} is no generation of this version ({error}): start the version that wrote "
+                "it, or move the file away to do without that change"
+            ) from None
 
     def history(self) -> list[Generation]:
         """Those that are kept, the newest first."""
-        return [self.read(number) for number in sorted(self._numbers(), reverse=True)]
+        found = []
+        for number in sorted(self._numbers(), reverse=True):
+            with contextlib.suppress(KeyError):  # it was let go of just now
+                found.append(self.read(number))
+        return found
 
     def change(
         self, into: Callable[[Content], Content], *, who: str, what: str
@@ -149,15 +189,16 @@ class Generations:
                     self._file(number).unlink(missing_ok=True)
             return before, after
 
-    def take(self, number: int, error: str | None = None) -> None:
+    def take(self, number: int, error: str | None = None, *, serves: bool = True) -> None:
         """
-        This process took over that generation, or could not.
+        This process took over that generation, or could not, and whether it answers at all.
 
         It is of the living alone and need not outlast them; and whoever waits here for a busy disk
         waits on the event loop.
         """
         file = self._workers / f"{os.getpid()}.json"
-        _write(file, msgspec.json.encode(Taken(number=number, error=error)), lasting=False)
+        taken = Taken(number=number, error=error, serves=serves)
+        _write(file, msgspec.json.encode(taken), lasting=False)
 
     def leave(self) -> None:
         """This process takes no more."""
@@ -181,6 +222,16 @@ class Generations:
 
     def _file(self, number: int) -> Path:
         return self._numbered / f"{number:08}.json"
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Callable[[], None]]:
+        """
+        One change at a time, until every worker has taken it over or it is taken back.
+
+        Gives what to call to wait for the turn, in a thread: it may be long in coming.
+        """
+        with (self.folder / "turn").open("w") as lock:
+            yield lambda: fcntl.flock(lock, fcntl.LOCK_EX)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -19,12 +19,14 @@ class Standing(NamedTuple):
     """
     On which rung, 0 being the top, and since when, in seconds of any clock.
 
-    calm  since when little waits; inf while much does
+    calm     since when little waits; inf while much does
+    drained  when what waited as one last looked would be done: it is looked only when somebody asks
     """
 
     rung: int = 0
     since: float = 0.0
     calm: float = inf
+    drained: float = inf
 
 
 def moved(ladder: Ladder, standing: Standing, waiting_s: float, now: float) -> Standing:
@@ -32,15 +34,18 @@ def moved(ladder: Ladder, standing: Standing, waiting_s: float, now: float) -> S
     Where to stand with so much work waiting.
 
     Down once a rung has had the time to tell, for the work of the rung before still waits; up only
-    when little has waited for `hold_s`.
+    when little has waited for `hold_s`, a rung for each of those that have passed.
     """
-    rung, since, calm = standing
+    rung, since, calm, drained = standing
+    done = now + waiting_s
     if waiting_s >= ladder.down_s:
-        told = rung == 0 or now - since >= ladder.down_s
-        return Standing(rung + 1, now) if told and rung < LOWEST else Standing(rung, since)
+        if rung < LOWEST and (rung == 0 or now - since >= ladder.down_s):
+            rung, since = rung + 1, now
+        return Standing(rung, since, drained=done)
     if waiting_s > ladder.up_s:
-        return Standing(rung, since)
-    calm = min(calm, now)
-    if rung and now - max(calm, since) >= ladder.hold_s:
-        return Standing(rung - 1, now, calm)
-    return Standing(rung, since, calm)
+        return Standing(rung, since, drained=done)
+    calm = min(calm, drained, now)
+    held = int((now - max(calm, since)) / ladder.hold_s)
+    if rung and held:
+        rung, since = max(0, rung - held), now
+    return Standing(rung, since, calm, done)

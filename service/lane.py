@@ -7,6 +7,7 @@ Knows nothing of other variants, HTTP or BentoML.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -42,12 +43,18 @@ Leaving = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Answers in the order of the texts, and where the time went, in seconds."""
+    """
+    Answers in the order of the texts, and where the time went, in seconds.
+
+    model_s  from the first of its windows begun to the last done
+    core_s   that its windows took of a core: of batches with strangers' their part
+    """
 
     answers: list[Answer]
     queue_s: float
     encode_s: float
     model_s: float
+    core_s: float
 
 
 class Lane:
@@ -98,12 +105,18 @@ class Lane:
         Raises what `Batcher.check_deadline` and `submit` raise; that there is no room or no time is
         told before anything is encoded.
         """
-        self._asked += 1
-        self.idle.clear()
-        try:
+        with self.held():
             return await self._answer(
                 texts, options, deadline=deadline, key=key, priority=priority, leaving=leaving
             )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """It does not retire meanwhile: somebody waits for it, or will."""
+        self._asked += 1
+        self.idle.clear()
+        try:
+            yield
         finally:
             self._asked -= 1
             if not self._asked:
@@ -133,9 +146,9 @@ class Lane:
         started = perf_counter()
         characters = sum(map(len, texts))
         likely = round(characters * self._tokens())
-        # Each text is a window at least, and texts are rarely half as many tokens as they seem:
-        # what cannot fit is not encoded first.
-        self.batcher.admit(len(texts), max(len(texts), likely // 2))
+        # Each text is a window at least, and texts are never an eighth as many tokens as they seem,
+        # whatever others were of: what cannot fit by far is not encoded first.
+        self.batcher.admit(len(texts), max(len(texts), likely // 8))
         short = characters <= INLINE and priority is not Priority.SHADOW
         predicted_s = self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
@@ -171,7 +184,7 @@ class Lane:
         self.metrics.answered(texts=len(texts), queue_s=queue_s, encode_s=encode_s)
         if short:  # of long ones encoding, which goes before, is most of what was to come
             self.metrics.predicted((job.done - job.submitted) / max(predicted_s, 1e-6))
-        return Answered(answers, queue_s, encode_s, job.done - job.begun)
+        return Answered(answers, queue_s, encode_s, job.done - job.begun, job.core_s)
 
     def _learn(self, ran: _Ran) -> None:
         self._encode_s.learn(ran.encode_s, ran.characters)

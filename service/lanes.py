@@ -22,11 +22,11 @@ from models import catalog
 from models.errors import BrokenVariant, KadogoError, NotReady, UnknownVariant
 from models.pipeline import Pipeline
 from models.session import SessionOptions
-from models.spec import Variant
+from models.spec import Task, Variant
 from service import metrics, route, routes, shared
 from service.batch import Limits
 from service.fair import Priority
-from service.generation import LOADING, Content, Generation, Generations, Load
+from service.generation import LOADING, Content, Generation, Generations, Load, Unreadable
 from service.keys import UNCHANGED
 from service.ladder import Standing, moved
 from service.lane import Lane
@@ -36,7 +36,7 @@ from service.routes import Canary, Routes
 from service.schemas import State, Status, VariantDetail, VariantSummary
 from service.served import Served, known
 from service.settings import Settings
-from service.trial import Trial
+from service.trial import Trial, trial_of
 
 logger = logging.getLogger("kadogo")
 
@@ -67,6 +67,8 @@ class Lanes:
         self._standing = Standing()
         self._trials: dict[str, Trial] = {}
         self._prepared: dict[str, Pipeline] = {}
+        self._file: str | None = None  # of routes, once it was read
+        self._untold: tuple[int, str | None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._started = monotonic()
@@ -87,7 +89,13 @@ class Lanes:
         if folder := _state_folder(self._settings):
             self.generations = Generations(folder, shared.of_this_server("workers"))
             self.generations.take(LOADING)
-            current = self.generations.current()
+            try:
+                current = self.generations.current()
+            except Unreadable as error:  # who may ask is not known either: nobody is answered
+                self._fail(str(error))
+                self._untold = 0, self.reason
+                self._beside(self._follow(self.generations))
+                return
             self.key_changes = current.content.keys  # from the first request on
             if not self._settings.state:
                 logger.info("changes at run time are kept until the server stops: no KADOGO_STATE")
@@ -110,8 +118,10 @@ class Lanes:
         if self.state is not State.READY:
             return self.reason or f"the server is {self.state}"
         others = self.generations.taken().values() if self.generations else ()
-        loading = any(each.number == LOADING for each in others)
-        return "another worker is still loading" if loading else None
+        if any(each.number == LOADING for each in others):
+            return "another worker is still loading"
+        lost = next((each for each in others if not each.serves), None)
+        return f"another worker does not serve: {lost.error}" if lost else None
 
     @property
     def others_serve(self) -> bool:
@@ -147,7 +157,7 @@ class Lanes:
         self._check_loaded()
         now = self._now
         if self.state is State.FAILED and not now.quarantined:
-            raise NotReady(f"nothing serves: {self.reason}")
+            raise NotReady(self._nothing)
 
         def predict(variant: Variant) -> Estimate:
             return now.lanes[variant.name].predict(characters, asked.key, priority)
@@ -160,6 +170,14 @@ class Lanes:
                 why = f"{waiting_s:.1f} s of work waits"
                 decision = self.below(decision, self._standing.rung, why, "pressure")
         return now.lanes[decision.variant.name], decision
+
+    def default(self, task: Task) -> Variant:
+        """
+        What answers who asks for nothing. Raises `NotReady` and what `Table.choose` raises where
+        nothing serves the task.
+        """
+        self._check_loaded()
+        return self._now.table.serving_default(task)
 
     def below(self, decision: Decision, rungs: int, why: str, kind: str) -> Decision:
         """The decision so many rungs down the ladder, or as many as there are; counted."""
@@ -179,8 +197,13 @@ class Lanes:
         self._check_loaded()
         now = self._now
         if not now.lanes and name not in now.quarantined:
-            raise NotReady(f"nothing serves: {self.reason}")
+            raise NotReady(self._nothing)
         return now.named(name)
+
+    @property
+    def _nothing(self) -> str:
+        why = self.reason or "all variants are unloaded: POST /v1/variants/NAME/load"
+        return f"nothing serves: {why}"
 
     def lane(self, name: str) -> Lane | None:
         """The lane of that name; None where none serves now."""
@@ -246,7 +269,7 @@ class Lanes:
                 at = f"; open {self._at}" if self._at else ""
                 logger.info("ready in %.1f s: %s%s", took_s, ", ".join(self._now.lanes), at)
         if self.generations:
-            self.generations.take(current.number, self.reason)
+            self._untold = current.number, self.reason
             self._beside(self._follow(self.generations))
 
     async def _begin(self, generation: Generation) -> None:
@@ -270,7 +293,7 @@ class Lanes:
                 )
         for lane in lanes.values():
             await lane.warm_up()
-        text = self._text(content)
+        text = self.text_of(content)
         self._swap(
             Served(
                 generation=generation.number,
@@ -285,15 +308,23 @@ class Lanes:
         _give_back()
 
     async def _follow(self, generations: Generations) -> None:
-        """Take over every change, for as long as the process serves."""
+        """Take over every change, and say so, for as long as the process serves."""
         while True:
-            await asyncio.sleep(LOOK_S)
             try:
-                if generations.newest != self._now.generation:
+                if self._untold is not None:
+                    generations.take(*self._untold, serves=self.state is not State.FAILED)
+                    self._untold = None
+                never_read = self.state is State.FAILED and self._opening is None
+                if never_read or generations.newest != self._now.generation:
                     await self._take_over(generations)
-            except OSError as error:  # a disk that is away for a while
-                logger.error("changes cannot be read in %s: %s", generations.folder, error.strerror)
+                    continue
+            except (OSError, Unreadable) as error:  # a disk that is away for a while
+                logger.error("changes cannot be read in %s: %s", generations.folder, error)
                 await asyncio.sleep(AWAY_S)
+            except Exception:  # what comes next may be right again
+                logger.exception("changes cannot be followed in %s", generations.folder)
+                await asyncio.sleep(AWAY_S)
+            await asyncio.sleep(LOOK_S)
 
     async def _take_over(self, generations: Generations) -> None:
         """The newest generation, or say why not."""
@@ -313,7 +344,11 @@ class Lanes:
             self._now = replace(self._now, generation=newest.number)
         elif self.state is State.FAILED and self._now.lanes:
             self.state, self.reason = State.READY, None
-        generations.take(newest.number, error)
+        self._untold = newest.number, error
+
+    def forget(self, name: str) -> None:
+        """What was prepared and never taken."""
+        self._prepared.pop(name, None)
 
     async def prepare(self, name: str) -> str:
         """
@@ -348,7 +383,7 @@ class Lanes:
                 opened[name] = self._lane(await self._opened(name, content.loads.get(name)))
                 await opened[name].warm_up()
             manifests = {**now.manifests, **{n: lane.variant for n, lane in opened.items()}}
-            text = self._text(content)
+            text = self.text_of(content)
             chosen = self._routes(text, known(now.quarantined, manifests))
         except Exception:
             for lane in opened.values():
@@ -400,40 +435,44 @@ class Lanes:
         """Variants that were loaded, or are unloaded no longer, since what serves now."""
         before = self._now.content
         again = [name for name in before.unloaded if name not in content.unloaded]
-        loaded = [name for name, load in content.loads.items() if load != before.loads.get(name)]
-        return sorted({*again, *loaded} - {*content.unloaded})
+        loads = {*before.loads, *content.loads}
+        other = [name for name in loads if before.loads.get(name) != content.loads.get(name)]
+        return sorted({*again, *other} - {*content.unloaded})
 
     def _swap(self, served: Served, chosen: Routes) -> None:
         serving = {name: lane.variant for name, lane in served.lanes.items()}
         content = served.content
+        names = content.routes_of(served.text)
+        verdicts = {name: each for name, each in content.verdicts.items() if each.routes == names}
         table = route.Table(
             serving,
             served.quarantined,
             chosen,
             unloaded=content.unloaded,
-            verdicts=content.verdicts,
+            verdicts=verdicts,
         )
-        before, self._now = self._now, replace(served, table=table, routes=chosen)
+        before = self._now
+        self._now = replace(served, table=table, routes=chosen, verdicts=verdicts)
         self._standing = Standing()
         self._trials = {
-            each.name: self._trial(each.name, each.canary, content)
+            each.name: self._trial(trial_of(each.name, content, names), each.name, each.canary)
             for each in chosen.route
-            if each.canary and each.name not in content.verdicts
+            if each.canary and each.name not in verdicts
         }
         self._show(before)
 
-    def _trial(self, route: str, canary: Canary, content: Content) -> Trial:
+    def _trial(self, name: str, route: str, canary: Canary) -> Trial:
         """The one that goes on, whatever else has changed; a new one where the routes have."""
-        name = f"trial-{content.routed}-{route}"
         going = self._trials.get(route)
-        if going and going.name == name and going.canary == canary:
+        if going and going.name == name:
             return going
         return Trial(name, canary, shared.of_this_server(name))
 
-    def _text(self, content: Content) -> str | None:
-        """Of the routes as the content has them, else the settings."""
-        file = self._settings.routes
-        return routes.text_of(file) if content.routes is None and file else content.routes
+    def text_of(self, content: Content) -> str | None:
+        """Of the routes as the content has them, else as the settings' file was at the start."""
+        if content.routes is None and self._settings.routes and self._file is None:
+            self._file = routes.text_of(self._settings.routes)
+        return self._file if content.routes is None else content.routes
 
     def _routes(self, text: str | None, variants: Mapping[str, Variant | None]) -> Routes:
         """

@@ -97,7 +97,7 @@ SHADOW_SAID = Counter(
 )
 SHADOW_DIFFERENCE = Histogram(
     "kadogo_shadow_difference_seconds",
-    "Time in the model of a shadow minus that of the variant which answered.",
+    "Time of a core that a shadow took minus that of the variant which answered, in the model.",
     ["variant", "shadow"],
     buckets=DIFFERENCES,
 )

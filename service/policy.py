@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta
 
 from models.errors import RequestError
-from models.spec import Input, Interval, Scores, Value, Variant
+from models.spec import LANGUAGE, Input, Interval, Scores, Value, Variant
 
 # Classification is judged by F1 too, so that one number is compared everywhere.
 METRIC = "f1"
@@ -71,7 +71,7 @@ class Policy(Value, frozen=True, kw_only=True):
     min_f1: F1 | None = None
     max_f1_drop: Annotated[float, Meta(gt=0, le=1)] | None = None
     max_latency_ms: Annotated[float, Meta(gt=0)] | None = None
-    language: Annotated[str, Meta(pattern="^[a-z]{2,3}$")] | None = None
+    language: Annotated[str, Meta(pattern=LANGUAGE)] | None = None
     degrade: Degrade = Degrade.ALLOWED
 
     def __post_init__(self) -> None:

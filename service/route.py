@@ -185,6 +185,10 @@ class Table:
         decision = self._defaults[task]
         return decision.variant if decision else None
 
+    def serving_default(self, task: Task) -> Variant:
+        """As `default`. Raises as `choose` does where nothing serves the task."""
+        return self.default(task) or self._nothing(task)
+
     def _named(self, task: Task, wanted: str) -> Variant:
         variant = self._serving.get(wanted)
         if variant is not None and variant.task is task:

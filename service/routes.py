@@ -17,11 +17,11 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import BadSetting, InvalidRequest
-from models.spec import Task, Value, Variant
+from models.spec import NAME, Task, Value, Variant
 from service.policy import Policy, languages
 from service.schemas import LANGUAGE
 
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
+Name = Annotated[str, Meta(pattern=NAME)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Weight = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]

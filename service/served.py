@@ -46,6 +46,7 @@ class Served:
     quarantined  name -> what is wrong with it
     manifests    of every variant of the catalog that could be read, serving or not
     text         of the routes in force, as TOML; None: there are none
+    verdicts     of trials of these routes that ended, by the name of the route
     table        who answers, by the routes
     """
 
@@ -56,6 +57,7 @@ class Served:
     manifests: Mapping[str, Variant] = field(default_factory=dict)
     text: str | None = None
     routes: Routes = field(default_factory=Routes)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     table: route.Table = field(default_factory=lambda: route.Table({}, {}))
 
     @property
@@ -131,7 +133,7 @@ class Served:
     def _trial(
         self, route: str, canary: Canary, incumbent: str, going: Trial | None
     ) -> TrialStatus:
-        verdict = self.content.verdicts.get(route)
+        verdict = self.verdicts.get(route)
         standing = going.standing() if going else None
         return TrialStatus(
             canary=canary.variant,
@@ -149,7 +151,7 @@ class Served:
         """Every variant's state in the metrics, or that it is no longer so."""
         for name in self.known:
             self._show(name, here=here)
-        for name, verdict in self.content.verdicts.items():
+        for name, verdict in self.verdicts.items():
             metrics.tried(route=name, variant=verdict.variant, promoted=verdict.promoted, here=here)
 
     def _show(self, name: str, *, here: bool) -> None:

@@ -28,14 +28,14 @@ MOST = 16
 # After which nobody wants to know any more.
 LATE_S = 30.0
 
-Tell = Callable[[str, Verdict], Awaitable[object]]
+Tell = Callable[[str, str, Verdict], Awaitable[object]]
 
 
 class Shadows:
     """
     Whoever reads along in this process.
 
-    tell  is told of a trial's verdict: the route's name, and how it ended
+    tell  is told of a trial's verdict: the route's name, the trial's, and how it ended
     """
 
     def __init__(self, tell: Tell) -> None:
@@ -97,10 +97,10 @@ class Shadows:
             variant=by,
             shadow=shadow,
             said={"both": said.both, "variant": said.reference, "shadow": said.other},
-            seconds=read.model_s - given.model_s,
+            seconds=read.core_s - given.core_s,
         )
         if trial:
-            await self._count(*trial, each, slowdown=given.model_s / max(read.model_s, 1e-9))
+            await self._count(*trial, each, slowdown=given.core_s / max(read.core_s, 1e-9))
 
     async def _count(
         self, route: str, trial: Trial, each: Sequence[Agreement], *, slowdown: float
@@ -110,6 +110,6 @@ class Shadows:
         verdict = trial.compare(disagreement=1 - share, slowdown=slowdown)
         if verdict:
             try:
-                await self._tell(route, verdict)
+                await self._tell(route, trial.name, verdict)
             except KadogoError as error:  # the next comparison tells again
                 logger.error("route %s: its verdict could not be kept: %s", route, error)

@@ -6,6 +6,7 @@ Chooses the variants and asks them in turn; what disagreeing is, `compare.py` sa
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial, reduce
 from time import perf_counter
@@ -29,7 +30,6 @@ from service.forms import FieldError, FieldsInvalid, Form
 from service.lane import INLINE, Answered, Lane
 from service.lanes import Lanes
 from service.problems import Outcome
-from service.route import Asked
 from service.schemas import Ask, Inputs, State, Timing, convert_ask, texts_of
 from service.settings import Settings
 
@@ -117,7 +117,10 @@ class SideBySide:
         ask = convert_ask({"inputs": asked.inputs, "parameters": asked.parameters}, task)
         texts = self._texts(ask, len(lanes))
         seen.note(*(lane.variant.name for lane in lanes))
-        replies = [await self._ask(lane, texts, ask, caller) for lane in lanes]
+        with contextlib.ExitStack() as held:
+            for lane in lanes:  # the last is asked when all the others have answered
+                held.enter_context(lane.held())
+            replies = [await self._ask(lane, texts, ask, caller) for lane in lanes]
         caller.variant = None
         written = partial(_written, replies)
         if sum(map(len, texts)) <= INLINE:
@@ -157,13 +160,13 @@ class SideBySide:
             raise FieldsInvalid(
                 FieldError("", "give variants, or a task to compare all that serve it")
             )
-        self._lanes.choose(Asked(task=asked.task), 0)  # raises where nothing serves the task
+        default = self._lanes.default(asked.task)
         serving = [
             each
             for each in self._lanes.summaries()
             if each.task is asked.task and each.state is State.READY
         ]
-        labels = next(set(each.labels) for each in serving if each.default)
+        labels = set(default.labels)
         return [self._lanes.named(each.name) for each in serving if set(each.labels) == labels]
 
     def _named(self, names: Sequence[str], task: Task | None) -> list[Lane]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from service.generation import Verdict
+from service.generation import Content, Verdict
 from service.routes import Canary
 from service.sequential import Seen, add, interval
 from service.shared import Row, Rows
@@ -35,7 +35,7 @@ class Standing(NamedTuple):
 
 class Trial:
     """
-    name  of this trial and no other
+    name  of this trial and no other, of all that ever were
     file  that all workers share; None: of this process alone
     """
 
@@ -66,6 +66,11 @@ class Trial:
             return after, after
 
         return self._rows.change(row, added)
+
+
+def trial_of(route: str, content: Content, routes: str) -> str:
+    """The name of what goes on on that route; `routes` as `content.routes_of` tells them."""
+    return f"trial-{route}-{content.trials}-{routes}"
 
 
 def standing(canary: Canary, disagreement: Seen, slower: Seen) -> Standing:

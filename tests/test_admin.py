@@ -41,8 +41,8 @@ canary = { variant = "ner-tiny", max_disagreement = 0.2, max_slowdown = 1000 }
 """
 LADDER = """
 [ladder]
-down_s = 0.002
-up_s = 0.001
+down_s = 0.0002
+up_s = 0.0001
 """
 
 
@@ -171,6 +171,11 @@ def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated)
     told = "line 5: route all: there is no variant ner-huge; of ner there are ner-base, ner-tiny"
     assert wrong.json()["detail"] == told
     assert operated.ask("PUT", "/v1/routes", content=b"\xff").status_code == 400
+    other = operated.ask("POST", "/v1/routes", content=ROUTES.encode())
+    assert other.status_code == 405 and other.headers["allow"] == "GET, HEAD, PUT"
+    assert operated.ask("GET", "/v1/keys/operator").headers["allow"] == "DELETE, PUT"
+    for number in ("9" * 300, "-1", "one"):
+        assert operated.ask("POST", f"/v1/generations/{number}/restore").status_code == 422
     nothing = operated.ask("PUT", "/v1/routes", content=b"\n")  # as of a file that is not there
     assert nothing.status_code == 422 and "the body is empty" in nothing.json()["detail"]
     assert operated.ask("PUT", "/v1/routes", content=b"#" * (2 << 20)).status_code == 413

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -10,16 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, rmtree
 from time import perf_counter
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.errors import NotReady, Quarantined, UnknownVariant
+from models.errors import BrokenVariant, NotReady, Quarantined, UnknownVariant
 from models.session import Halt
 from models.spec import Options, Task
 from service.changes import ChangeRefused, Changes, UnknownGeneration, UnknownKey
-from service.generation import LOADING
+from service.generation import LOADING, Generation, Taken
 from service.keys import Key, Keys, Scope
 from service.lanes import LOOK_S, Lanes
 from service.rate import Rate
@@ -102,6 +105,181 @@ def test_the_routes_in_force_are_shown_whoever_gave_them(
 
     within(settings, without)
     within(replace(settings, routes=file), started_with_a_file)
+
+
+def test_the_file_of_routes_is_read_once(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES)
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        file.write_text("[[route")  # half-way through an edit
+        await changes.unload("ner-base", who="amina")
+        file.unlink()
+        await changes.load("ner-base", who="amina")
+        assert answers(lanes) == "ner-tiny" and changes.current().content.routes == ROUTES
+
+    within(replace(settings, routes=file), scenario)
+
+
+def test_going_back_to_the_start_opens_what_was_put_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        before = lanes.detail("ner-tiny").digest
+        copytree(settings.catalog / "ner-tiny", tmp_path / "kept")
+        replace_with(settings.catalog, "ner-tiny", {"Kano": "B-ORG"}, tmp_path / "scratch")
+        await changes.load("ner-tiny", who="amina")
+        assert lanes.detail("ner-tiny").digest != before
+        rmtree(settings.catalog / "ner-tiny")
+        copytree(tmp_path / "kept", settings.catalog / "ner-tiny")
+        await changes.restore(0, who="amina")
+        assert lanes.named("ner-tiny").digest == before
+
+    within(settings, scenario)
+
+
+def test_changes_are_made_one_after_the_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that is taken back nothing of another is taken back too."""
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        change, failed = lanes._change, []
+
+        async def fails_once(generation: Generation) -> None:
+            if not failed:
+                failed.append(generation)
+                await asyncio.sleep(0.3)
+                raise BrokenVariant("no memory here")
+            await change(generation)
+
+        monkeypatch.setattr(lanes, "_change", fails_once)
+        both = await asyncio.gather(
+            changes.check(who="amina"),
+            changes.unload("ner-tiny", who="bello"),
+            return_exceptions=True,
+        )
+        assert isinstance(both[0], ChangeRefused) and not isinstance(both[1], BaseException)
+        assert changes.current().content.unloaded == ("ner-tiny",)
+        assert lanes.lane("ner-tiny") is None
+
+    within(settings, scenario)
+
+
+def test_many_changes_at_once_all_come_to_an_end(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        done = await asyncio.gather(*(changes.check(who="amina") for _ in range(40)))
+        assert sorted(each.number for each in done) == list(range(1, 41))
+
+    within(settings, scenario)
+
+
+def test_a_change_is_made_to_its_end_though_nobody_waits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        async def fails(generation: Generation) -> None:
+            await asyncio.sleep(0.2)
+            raise BrokenVariant("no memory here")
+
+        monkeypatch.setattr(lanes, "_change", fails)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await changes.unload("ner-tiny", who="amina")
+        while changes.current().number < 2:
+            await asyncio.sleep(0.01)
+        assert changes.current().what.startswith("take 1 back: no memory here")
+        assert changes.current().content.unloaded == ()
+
+    within(settings, scenario)
+
+
+def test_what_cannot_be_read_is_said_and_followed_once_it_can(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.lanes.AWAY_S", 0.05)
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.generations
+        newer = lanes.generations.folder / "generations" / "00000001.json"
+        newer.write_text('{"number": 1, "content": {"of_a_newer_version": 1}}')
+        with pytest.raises(NotReady, match="is no generation of this version"):
+            await changes.unload("ner-tiny", who="amina")
+        while "is no generation of this version" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert answers(lanes) == "ner-base"
+        newer.unlink()
+        await changes.unload("ner-tiny", who="amina")
+        assert lanes.lane("ner-tiny") is None
+
+    within(settings, scenario)
+
+
+def test_a_server_that_cannot_read_what_was_changed_answers_nobody(settings: Settings) -> None:
+    assert settings.state
+    newer = settings.state / "generations" / "00000001.json"
+    newer.parent.mkdir()
+    newer.write_text("{}}")
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.state is State.FAILED
+        assert lanes.reason and "start the version that wrote it, or move the file" in lanes.reason
+        with pytest.raises(NotReady):
+            answers(lanes)
+        newer.unlink()
+        while lanes.state is not State.READY:
+            await asyncio.sleep(0.01)
+        assert answers(lanes) == "ner-base"
+
+    within(settings, scenario)
+
+
+def test_a_disk_that_was_full_for_a_moment_is_told_what_was_taken_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.lanes.AWAY_S", 0.05)
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.generations
+        take, full = lanes.generations.take, []
+
+        def once_full(*args: Any, **more: Any) -> None:
+            if not full:
+                full.append(args)
+                raise OSError(28, "No space left on device")
+            take(*args, **more)
+
+        monkeypatch.setattr(lanes.generations, "take", once_full)
+        done = await changes.unload("ner-tiny", who="amina")
+        assert done.number == 1 and full
+
+    within(settings, scenario)
+
+
+def test_a_server_is_not_ready_while_another_worker_serves_nothing(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert lanes.generations and lanes.unready is None
+        other = lanes.generations._workers / f"{os.getppid()}.json"
+        other.write_bytes(
+            msgspec.json.encode(Taken(number=0, error="no variant serves", serves=False))
+        )
+        assert lanes.unready == "another worker does not serve: no variant serves"
+        other.unlink()
+        assert lanes.unready is None
+
+    within(settings, scenario)
+
+
+def test_where_all_are_unloaded_it_is_said_how_to_load(settings: Settings) -> None:
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        for name in ("ner-base", "ner-tiny"):
+            await changes.unload(name, who="amina")
+        with pytest.raises(
+            NotReady, match="all variants are unloaded: POST /v1/variants/NAME/load"
+        ):
+            lanes.named("ner-base")
+
+    within(settings, scenario)
 
 
 def test_a_change_survives_a_restart(settings: Settings) -> None:

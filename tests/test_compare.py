@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from models.spec import ClassificationAnswer, Entity, LabelScore, NerAnswer, Task
+from service import metrics
 from service.api import Answers, build
 from service.compare import (
     Agreement,
@@ -27,6 +29,7 @@ from service.compare import (
     compared,
     stretches,
 )
+from service.ladder import Standing
 from service.lane import INLINE
 from service.lanes import Lanes
 from service.settings import Settings
@@ -395,6 +398,46 @@ def test_variants_run_one_after_another(catalog: Path) -> None:
                 await until_waiting(lanes, 1)
                 assert sum(each.waiting_windows for each in lanes.status().variants.values()) == 1
             assert (await asked).status_code == (await other).status_code == 200
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_variant_that_is_unloaded_meanwhile_is_compared_all_the_same(
+    catalog: Path, tmp_path: Path
+) -> None:
+    settings = Settings(catalog=catalog, threads=1, state=tmp_path)
+    lanes = Lanes(settings)
+
+    async def scenario() -> None:
+        answers = Answers(lanes, settings)
+        async with lanes.open(), over(build(answers)) as client:
+            async with held(lanes):
+                body = {"inputs": "Kano", "variants": ["ner-whole", "ner-tiny"]}
+                asked = asyncio.ensure_future(client.post("/v1/compare", json=body))
+                await asyncio.sleep(0.05)  # its first variant is taken up, and held
+                await answers.changes.unload("ner-tiny", who="amina")
+            assert (await asked).status_code == 200
+            assert lanes.lane("ner-tiny") is None
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_comparison_by_task_counts_no_rung_of_the_ladder(catalog: Path) -> None:
+    """Who compares has no policy: nobody smaller answers for another."""
+    settings = Settings(catalog=catalog, threads=1)
+    lanes = Lanes(settings)
+
+    def degraded() -> float:
+        samples = metrics.counted()
+        return sum(each.value for each in samples if each.name == "kadogo_degraded_total")
+
+    async def scenario() -> None:
+        async with lanes.open(), over(build(Answers(lanes, settings))) as client:
+            lanes._standing = Standing(rung=3, since=inf)
+            before = degraded()
+            body = {"inputs": "Kano", "task": "ner"}
+            assert (await client.post("/v1/compare", json=body)).status_code == 200
+            assert degraded() == before
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
 

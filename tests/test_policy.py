@@ -133,6 +133,12 @@ def test_no_language_may_fall_where_the_mean_holds() -> None:
     assert why == "hau is 0.031 below the baseline, not under 0.03"
 
 
+@pytest.mark.parametrize("language", ["hau\n", "Hau", "ha u", "", "haus"])
+def test_a_language_is_a_code_and_nothing_else(language: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="language"):
+        msgspec.convert({"language": language}, Policy)
+
+
 def test_a_language_is_decided_on_its_own_evidence() -> None:
     good = variant("good", 4_000_000, 0.70, -0.03, hau=0.02)
     assert chosen(Policy(max_f1_drop=0.01, language="hau"), *ALL, good) == "good"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from prometheus_client import REGISTRY
 from models.spec import Task
 from service.api import Answers
 from service.edge import Caller
+from service.generation import Verdict
 from service.lanes import Lanes
 from service.schemas import Ask, NerReply
 from service.settings import Settings
@@ -167,6 +170,109 @@ def test_a_canary_that_differs_ends_its_own_trial(settings: Settings) -> None:
         assert counted("kadogo_trial_info", **ROLLED_BACK) == 0
         trial = answers.lanes.trial("trial")
         assert trial is not None and trial.standing().comparisons == 0
+
+    within(settings, scenario)
+
+
+async def ended(answers: Answers) -> Verdict:
+    """The verdict on a canary that differs in all it says, as a shadow would tell it."""
+    trial = answers.lanes.trial("trial")
+    assert trial is not None
+    verdict = None
+    while verdict is None:
+        verdict = trial.compare(disagreement=1.0, slowdown=1.0)
+    await answers.changes.judge("trial", trial.name, verdict)
+    return verdict
+
+
+def compared(answers: Answers) -> int:
+    trial = answers.lanes.trial("trial")
+    return trial.standing().comparisons if trial else -1
+
+
+def test_going_back_begins_a_trial_anew(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where the workers of a server count together.
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+    async def scenario(answers: Answers) -> None:
+        await answers.changes.route(CANARY, who="amina")
+        await ended(answers)
+        assert compared(answers) == -1 and (await asked(answers, 1)).variant == "ner-base"
+        await answers.changes.restore(1, who="amina")
+        assert compared(answers) == 0
+        await ended(answers)
+        await answers.changes.restore(0, who="amina")
+        await answers.changes.route(CANARY.replace("0.1", "0.2"), who="amina")
+        assert compared(answers) == 0
+        judged = await ended(answers)
+        await answers.changes.route(CANARY, who="amina")
+        assert compared(answers) == 0
+        # What ended once is over still where one goes back to after that.
+        newest = answers.changes.current().number
+        await answers.changes.restore(newest - 1, who="amina")
+        assert compared(answers) == -1
+        assert answers.lanes.status().trials["trial"].why == judged.why
+
+    within(settings, scenario)
+
+
+def test_a_late_comparison_says_nothing_of_the_routes_that_came_since(settings: Settings) -> None:
+    async def scenario(answers: Answers) -> None:
+        await answers.changes.route(CANARY, who="amina")
+        before = answers.lanes.trial("trial")
+        assert before is not None
+        await answers.changes.route(CANARY, who="amina")
+        late = Verdict(variant="ner-tiny", promoted=True, why="of the trial before")
+        await answers.changes.judge("trial", before.name, late)
+        assert answers.changes.current().number == 2 and compared(answers) == 0
+
+    within(settings, scenario)
+
+
+def test_a_verdict_is_not_of_a_file_that_was_edited_since(settings: Settings) -> None:
+    assert settings.routes
+
+    async def judged(answers: Answers) -> None:
+        await ended(answers)
+        assert compared(answers) == -1
+
+    async def restarted(answers: Answers) -> None:
+        assert compared(answers) == -1
+
+    async def edited(answers: Answers) -> None:
+        assert compared(answers) == 0
+
+    settings.routes.write_text(CANARY)
+    within(settings, judged)
+    within(settings, restarted)
+    settings.routes.write_text(CANARY.replace("0.1", "0.2"))
+    within(settings, edited)
+
+
+def test_a_canary_that_shares_its_batches_is_no_slower_for_it(settings: Settings) -> None:
+    """It takes half of what the incumbent does, whose windows run alone: shadows' do."""
+
+    async def scenario(answers: Answers) -> None:
+        await answers.changes.route(CANARY.replace("1000", "1"), who="amina")
+        for name, token_s in {"ner-base": 4e-4, "ner-tiny": 2e-4}.items():
+            batcher = answers.lanes.named(name).batcher
+            run = batcher._run
+
+            def slow(windows: Any, halt: Any, run: Any = run, token_s: float = token_s) -> Any:
+                time.sleep(token_s * sum(len(each.ids) for each in windows))
+                return run(windows, halt)
+
+            batcher._run = slow
+        text = "Sani Bello ya je Kano"  # of which both say the same
+        for number in range(40):
+            await asyncio.gather(*(asked(answers, 12 * number + n, text) for n in range(12)))
+            await answers.shadows.settle()
+            if answers.changes.current().content.verdicts:
+                break
+        [verdict] = answers.changes.current().content.verdicts.values()
+        assert verdict.promoted, verdict.why
 
     within(settings, scenario)
 
