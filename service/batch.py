@@ -551,7 +551,7 @@ class Batcher(Generic[Item, Result]):
             return results
         except Halted:
             raise
-        except Exception as error:
+        except BaseException as error:  # a panic in Rust is no Exception, and would end the thread
             return [error] * len(items)
 
     def settle(self, batch: Batch, outcome: Outcome) -> None:

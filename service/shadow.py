@@ -91,6 +91,10 @@ class Shadows:
         except KadogoError as error:
             metrics.shadow_lost(variant=by, shadow=shadow, reason=type(error).__name__.lower())
             return
+        except Exception:
+            logger.exception("%s could not read along what %s answered", shadow, by)
+            metrics.shadow_lost(variant=by, shadow=shadow, reason="unforeseen")
+            return
         each = [agreement(*pair) for pair in zip(given.answers, read.answers, strict=True)]
         said = reduce(Agreement.plus, each)
         metrics.shadowed(

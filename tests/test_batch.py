@@ -319,6 +319,24 @@ def test_a_bad_item_spoils_only_its_own_request() -> None:
     run(scenario)
 
 
+def test_a_panic_ends_no_thread() -> None:
+    class Panic(BaseException):
+        """As Rust's reach Python."""
+
+    async def scenario() -> None:
+        def panics(words: Sequence[str], halt: Halt | None = None) -> list[str]:
+            if "boo" in words:
+                raise Panic
+            return [word.upper() for word in words]
+
+        queue, _ = batcher(panics)
+        with pytest.raises(Panic):
+            await submit(queue, "boo").answer
+        assert await submit(queue, "next").answer == ["NEXT"]
+
+    run(scenario)
+
+
 def test_a_model_that_loses_a_result_is_an_error_not_a_mix_up() -> None:
     def forgetful(words: Sequence[str], halt: Halt | None) -> list[str]:
         return [word.upper() for word in words][1:]

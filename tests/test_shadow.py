@@ -124,6 +124,25 @@ def test_of_too_many_at_once_some_are_let_go_of_and_counted(settings: Settings) 
     assert counted("kadogo_shadow_lost_total", **pair) > before
 
 
+def test_one_that_fails_is_told_and_counted(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = {"variant": "ner-base", "shadow": "ner-tiny", "reason": "unforeseen"}
+    before = counted("kadogo_shadow_lost_total", **pair)
+
+    async def scenario(answers: Answers) -> None:
+        def fails(windows: Any, halt: Any) -> Any:
+            raise ValueError("no such operator")
+
+        answers.lanes.named("ner-tiny").batcher._run = fails
+        assert (await asked(answers, 1)).variant == "ner-base"
+        await answers.shadows.settle()
+
+    within(settings, scenario)
+    assert counted("kadogo_shadow_lost_total", **pair) == before + 1
+    assert "ner-tiny could not read along what ner-base answered" in caplog.text
+
+
 def test_one_that_finds_no_moment_is_let_go_of(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
