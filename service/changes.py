@@ -243,8 +243,13 @@ class Changes:
         """
         making = asyncio.ensure_future(self._made(into, who=who, what=what))
         self._making.add(making)
-        making.add_done_callback(self._making.discard)
+        making.add_done_callback(self._over)
         return await asyncio.shield(making)
+
+    def _over(self, making: asyncio.Future[Generation]) -> None:
+        self._making.discard(making)
+        if not making.cancelled() and (error := making.exception()):
+            logger.warning("a change was not made: %s", error)  # who asked may have left
 
     async def _made(self, into: Callable[[Content], Content], *, who: str, what: str) -> Generation:
         try:
