@@ -50,10 +50,17 @@ class Reading:
     headlines: bool = False
 
 
-def gold(reading: Reading, corpus: Path, encoder: Encoder) -> tuple[tuple[str, ...], list[Draw]]:
-    """The labels of the training data, and one draw a text. Raises DataError where there is none"""
+def gold(
+    reading: Reading, corpus: Path, encoder: Encoder, known: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], list[Draw]]:
+    """
+    The labels of the training data, and one draw a text; of a network that has labels already,
+    `known`, they are these.
+
+    Raises DataError where there is no text, or a label that is not known.
+    """
     read = _sentences if reading.task is Task.NER else _articles
-    labels, draws = read(reading, corpus, encoder)
+    labels, draws = read(reading, corpus, encoder, known)
     if not draws:
         raise DataError(f"no training examples for {'+'.join(reading.languages)}")
     return labels, draws
@@ -63,10 +70,17 @@ def gold_of(
     labels: tuple[str, ...], reading: Reading, corpus: Path, encoder: Encoder
 ) -> list[Draw]:
     """As `gold`, for a network that has these labels. Raises DataError where the data has others"""
-    found, draws = gold(reading, corpus, encoder)
-    if found != labels:
-        raise DataError(f"the data has {', '.join(found)}; the checkpoint {', '.join(labels)}")
-    return draws
+    return gold(reading, corpus, encoder, labels)[1]
+
+
+def _among(known: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, ...]:
+    """
+    The labels to learn: what was found, or what a network has, of which some may not be found: of
+    the languages it was trained in fewer may be left.
+    """
+    if known and not set(found) <= set(known):
+        raise DataError(f"the data has {', '.join(found)}; the checkpoint {', '.join(known)}")
+    return known or found
 
 
 def unlabelled(reading: Reading, corpus: Path, encoder: Encoder, count: int) -> list[Draw]:
@@ -125,7 +139,7 @@ def batches(
 
 
 def _sentences(
-    reading: Reading, corpus: Path, encoder: Encoder
+    reading: Reading, corpus: Path, encoder: Encoder, known: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[Draw]]:
     found = [
         sentence
@@ -133,7 +147,7 @@ def _sentences(
         for sentence in data.sentences(corpus, language, "train", raw=True)
     ]
     kinds = sorted({span.label for sentence in found for span in sentence.spans})
-    labels = ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
+    labels = _among(known, ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")))
     pieces = [_tagged(s, encoder, labels) for s in tqdm(found, desc="encode", mininterval=5)]
     neighbours = _same_language(found)
     body = reading.window - 2
@@ -186,14 +200,14 @@ def _same_language(found: Sequence[Sentence]) -> list[int]:
 
 
 def _articles(
-    reading: Reading, corpus: Path, encoder: Encoder
+    reading: Reading, corpus: Path, encoder: Encoder, known: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[Draw]]:
     found = [
         article
         for language in reading.languages
         for article in data.articles(corpus, language, "train", headlines=reading.headlines)
     ]
-    labels = tuple(sorted({article.label for article in found}))
+    labels = _among(known, tuple(sorted({article.label for article in found})))
     encoded = [_window_ids(a, encoder) for a in tqdm(found, desc="encode", mininterval=5)]
 
     def draw(index: int, chance: random.Random) -> Example:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from build import cooccurrence, losses, pretrain, schedule, stream, tokenizer, training
 from build.checkpoint import read_purpose
 from build.data import DataError, Span
-from build.examples import Reading, gold, piece_tags
+from build.examples import Reading, gold, gold_of, piece_tags
 from build.finetune import finetune
 from build.steps import CountEmbeddings, Finetune, Pretrain
 from models.encode import Encoder
@@ -220,6 +221,32 @@ def test_articles_are_learnt_from_whole_or_by_their_headlines(
     _, (draw,) = gold(reading, tmp_path, encoder)
     ids, _ = draw(random.Random(1))
     assert ids[-len(read) :] == encoder.encode(read).ids.tolist()[-len(read) :]
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_network_of_more_languages_keeps_its_labels_in_fewer(tmp_path: Path, task: Task) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=12)
+    for file in (corpus / "ner" / "swa", corpus / "news" / "swa"):
+        for split in file.glob("train.*"):
+            kept = [line for line in split.read_text().split("\n") if "health" not in line]
+            split.write_text("\n".join(kept).replace("B-DATE", "O"))
+    encoder = Encoder(
+        write_encoder(tmp_path / "source") / "tokenizer.json", Windows(tokens=64, overlap=0)
+    )
+    both = Reading(
+        task=task, languages=("hau", "swa"), window=64, batch_tokens=512, epochs=1, seed=1
+    )
+    one = replace(both, languages=("swa",))
+    labels, draws = gold(both, corpus, encoder)
+    fewer, _ = gold(one, corpus, encoder)
+    assert set(fewer) < set(labels)
+    alone = gold_of(labels, one, corpus, encoder)
+    of_swahili = draws[-len(alone) :]
+    assert [draw(random.Random(1)) for draw in alone] == [
+        draw(random.Random(1)) for draw in of_swahili
+    ]
+    with pytest.raises(DataError, match=r"the data has .*; the checkpoint "):
+        gold_of(fewer, both, corpus, encoder)
 
 
 def test_an_empty_training_split_is_said_so(tmp_path: Path) -> None:
