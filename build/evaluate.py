@@ -20,6 +20,7 @@ from build.golden import golden_texts
 from build.publish import read, write
 from build.scoring import METRICS, Counts, decided
 from models import catalog
+from models.catalog import MANIFEST
 from models.spec import Answer, Evidence, Input, Interval, Scores, Task, Variant
 
 # Texts in, their answers out: a pipeline's method, or a server's.
@@ -222,6 +223,20 @@ def _outcomes(
 def _data(variant: Variant, corpus: Path) -> str:
     folder = "ner" if variant.task is Task.NER else "news"
     return f"{folder}/ in the layout of docs/data.md, {provenance.fingerprint(corpus, [folder])}"
+
+
+def is_judged(root: Path, name: str, lineage: Sequence[str]) -> bool:
+    """Whether the catalog has the very variant of this lineage, with its scores."""
+    if not (root / name / MANIFEST).is_file():
+        return False
+    variant = read(root, name)
+    same = variant.lineage == tuple(lineage)
+    return same and variant.evidence is not None and bool(variant.evidence.quality)
+
+
+def is_of(variant: Variant, corpus: Path) -> bool:
+    """Whether its evidence was measured on these corpora."""
+    return variant.evidence is not None and variant.evidence.data == _data(variant, corpus)
 
 
 def agreement(root: Path, name: str, other: str) -> tuple[int, int]:

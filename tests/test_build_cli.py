@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import errno
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from build import training
 from build.__main__ import main
 from build.chain import check
+from build.commands.recipe import _default_catalog
 from build.commands.seeds import reseeded
 from build.form import Form
 from build.prepare import prepared
@@ -198,9 +200,34 @@ def test_a_recipe_starts_from_an_encoder_of_ones_own(
     assert served == (mine / "tokenizer.json").read_bytes()
 
 
-def encoder(folder: Path) -> Path:
+def test_a_variant_is_compared_with_the_baseline_of_its_own_encoder(
+    tmp_path: Path, corpus: Path, tiny_recipes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(tmp_path, "ner-int8", "--data", str(corpus))
+    folders = [tmp_path / "catalog" / each for each in ("ner-base", "ner-int8")]
+    for name, inner in (("one", 32), ("two", 48)):
+        mine = str(encoder(tmp_path / name, intermediate_size=inner))
+        assert main([*words, "--base", mine]) == 0
+        assert "compared with ner-base, which comes first" in capsys.readouterr().out
+        base, int8 = (catalog.read(folder) for folder in folders)
+        assert base.lineage[0] == int8.lineage[0] and base.lineage[0].startswith(f"Base({name}")
+
+    assert base.evidence is not None
+    other = msgspec.structs.replace(base.evidence, data="ner/, of others")
+    write(folders[0], msgspec.structs.replace(base, evidence=other))
+    assert main([*words, "--base", mine]) == 0
+    told = capsys.readouterr()
+    assert "comes first" not in told.out and "was judged on other data" in told.err
+
+
+def test_a_toy_lies_in_its_own_cache(tmp_path: Path) -> None:
+    args = argparse.Namespace(quick=True, base=None, cache=tmp_path)
+    assert _default_catalog(args) == tmp_path / "quick"
+
+
+def encoder(folder: Path, **changes: int) -> Path:
     """Two layers that read 128 tokens at once."""
-    network(Task.NER).roberta.save_pretrained(folder)
+    network(Task.NER, **changes).roberta.save_pretrained(folder)
     tokenizer(NER_WORDS).save(str(folder / "tokenizer.json"))
     return folder
 

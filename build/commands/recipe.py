@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from build import needs
 from build.checkpoint import Checkpoint
 from build.commands.common import (
-    CACHE,
     STORE,
     ZOO,
     add_folders,
@@ -93,25 +92,47 @@ def _list() -> None:
 
 def _default_catalog(args: argparse.Namespace) -> Path:
     if args.quick:
-        return CACHE / "quick"
+        return Path(args.cache) / "quick"
     return STORE if args.base else ZOO
 
 
 def _make(name: str, order: _Order) -> None:
     baseline = BASELINES[needs.of(RECIPES[name]).task]
     parent = None if baseline == name else baseline
-    first = parent if parent and not (order.catalog / parent).is_dir() else None
-    names = [first, name] if first else [name]
+    names = [parent, name] if parent else [name]
     origin, form = _given(order.base)
     recipes = {each: prepared(RECIPES[each], base=form, quick=order.quick) for each in names}
     check([(steps, ()) for steps in recipes.values()], order.kitchen.corpus, form)
     keep_to_one_corpus(order.kitchen)
     quiet_libraries()
-    if first:
-        print(f"{name} is compared with {first}, which comes first")
     start = _start(origin, order.kitchen)
+    if parent and _is_there(parent, [*start.lineage, *map(str, recipes[parent])], order):
+        del recipes[parent]
+    elif parent:
+        print(f"{name} is compared with {parent}, which comes first")
     for each, steps in recipes.items():
         _cook(each, steps, start, parent if each == name else None, order)
+
+
+def _is_there(parent: str, lineage: Sequence[str], order: _Order) -> bool:
+    """
+    Whether the catalog holds what this run would compare with: of this encoder, by this recipe.
+
+    A lineage does not name the data: another is warned of.
+    """
+    from build.evaluate import is_judged, is_of
+    from build.publish import read
+
+    if not is_judged(order.catalog, parent, lineage):
+        return False
+    variant = read(order.catalog, parent)
+    if not is_of(variant, order.kitchen.corpus):
+        print(
+            f"warning: {parent} in {order.catalog} was judged on other data: if it was made of "
+            "other data too, give another --catalog",
+            file=sys.stderr,
+        )
+    return True
 
 
 def _given(base: str | None) -> tuple[Origin | None, Form | None]:

@@ -14,14 +14,13 @@ from tqdm import tqdm
 
 from build.checkpoint import Checkpoint, read_purpose
 from build.errors import BuildError
-from build.evaluate import Said, evaluate
+from build.evaluate import Said, evaluate, is_judged
 from build.prepare import prepared
 from build.publish import publish, read, trained_here
 from build.recipes import RECIPES
 from build.run import Kitchen, cook
 from build.steps import Step
 from build.studies.plan import BASE, Row, Study
-from models.catalog import MANIFEST
 from models.spec import Variant
 
 
@@ -43,28 +42,21 @@ def run(
     said: Said = {}  # what others are compared with is asked once
     for row in tqdm(study.rows, "rows", unit="row"):
         steps = prepared(row.steps, base=None, quick=quick)
-        if not is_judged(root, row.name, steps):
+        lineage = tuple(map(str, steps))
+        if not is_judged(root, row.name, lineage):
             tqdm.write(f"{row.name}: {', '.join(f'{key} {at}' for key, at in row.at.items())}")
             _make(row, steps, kitchen, root, called=called, said=said)
     return [read(root, name) for name in names]
 
 
-def is_judged(root: Path, name: str, steps: tuple[Step, ...]) -> bool:
-    """Whether the catalog has this very variant, with its scores."""
-    if not (root / name / MANIFEST).is_file():
-        return False
-    variant = read(root, name)
-    same = variant.lineage == tuple(map(str, steps))
-    return same and variant.evidence is not None and bool(variant.evidence.quality)
-
-
 def _baseline(kitchen: Kitchen, root: Path, *, quick: bool, called: str) -> None:
     """The published one where it is of today's recipe; a toy, or another, is made."""
     steps = prepared(RECIPES[BASE], base=None, quick=quick)
-    if is_judged(root, BASE, steps):
+    lineage = tuple(map(str, steps))
+    if is_judged(root, BASE, lineage):
         return
     published = kitchen.catalog
-    if published and is_judged(published, BASE, steps):
+    if published and is_judged(published, BASE, lineage):
         shutil.rmtree(root / BASE, ignore_errors=True)
         shutil.copytree(published / BASE, root / BASE)
     elif quick:
