@@ -28,9 +28,9 @@ Ask = Callable[[Sequence[str]], Sequence[Answer]]
 # Language -> texts with their gold labels; language -> what was answered.
 Gold = Mapping[str, Sequence[Sentence | Article]]
 Answers = Mapping[str, Sequence[Answer]]
-# By a variant's digest and the languages asked, so that another variant of the same name is asked
+# What was answered by a variant's digest and language: another variant of the same name is asked
 # again, and the same weights in other languages too.
-Said = dict[tuple[str, ...], dict[Input, Answers]]
+Said = dict[tuple[str, str], dict[Input, Sequence[Answer]]]
 
 # Only words that were tagged one by one can be written in two ways, and sentences in a row; only
 # articles have headlines.
@@ -70,22 +70,25 @@ def evaluate(
     said = {} if said is None else said
     commit = provenance.commit()  # before manifests are written, which are part of the tree
 
-    def answers(name: str) -> dict[Input, Answers]:
+    def answers(name: str, asked: Sequence[str]) -> dict[Input, Answers]:
         variant = read(root, name)
-        key = (variant.digest, *(languages or variant.languages))
-        if key not in said:
+        digest = variant.digest
+        if new := [language for language in asked if (digest, language) not in said]:
             pipeline = catalog.open_variant(root / name)
-            said[key] = ask_all(variant, pipeline.answer, corpus, split, inputs, languages)
-        return said[key]
+            found = ask_all(variant, pipeline.answer, corpus, split, inputs, new)
+            for language in new:
+                said[digest, language] = {form: each[language] for form, each in found.items()}
+        forms = said[digest, asked[0]]
+        return {form: {each: said[digest, each][form] for each in asked} for form in forms}
 
     found = {}
     for variant in variants:
         before = variant.evidence
-        asked = f"--split {split} --split-name '{called}'"
+        how = f"--split {split} --split-name '{called}'"
         evidence = Evidence(
             data=_data(variant, corpus),
             split=called,
-            command=f"python -m build evaluate {variant.name} --data DIR {asked}",
+            command=f"python -m build evaluate {variant.name} --data DIR {how}",
             commit=commit,
             date=provenance.today(),
             host=provenance.host(),
@@ -93,8 +96,9 @@ def evaluate(
             speed=before.speed if before else None,
             seeds=before.seeds if before else {},
         )
-        mine = answers(variant.name)
-        base = answers(variant.parent) if variant.parent else {}
+        asked = languages or variant.languages
+        mine = answers(variant.name, asked)
+        base = answers(variant.parent, asked) if variant.parent else {}  # it may be for fewer
         wanted = gold(variant, corpus, split, inputs, languages)
         evidence = judged(evidence, variant, wanted, mine, base)
         write(root / variant.name, msgspec.structs.replace(variant, evidence=evidence))
@@ -210,7 +214,7 @@ def judged(
 def _outcomes(
     variant: Variant, gold: Mapping[Input, Gold], answers: Mapping[Input, Answers]
 ) -> dict[Input, Counts]:
-    """In the languages of the gold: a baseline may have answered in more."""
+    """By language, what the task's metrics sum."""
     return {
         form: {
             language: scoring.outcomes(variant.task, texts, each[language], variant.labels)

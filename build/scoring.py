@@ -90,12 +90,17 @@ def entity_counts(sentences: Sequence[Sentence], answers: Sequence[NerAnswer]) -
 def topic_counts(
     articles: Sequence[Article], answers: Sequence[ClassificationAnswer], labels: Sequence[str]
 ) -> Floats:
-    """(articles, 3 x labels): for each label in turn whether it was right, found, gold."""
+    """
+    (articles, 3 x labels): for each label in turn whether it was right, found, gold.
+
+    What a baseline may say beside these labels is none of them.
+    """
     counts = np.zeros((len(articles), len(labels), 3))
     for row, article, answer in zip(counts, articles, answers, strict=True):
-        found, gold = labels.index(answer.labels[0].label), labels.index(article.label)
-        row[found, 0] = found == gold
-        row[found, 1] = row[gold, 2] = 1
+        found, gold = answer.labels[0].label, article.label
+        row[labels.index(gold), 2] = 1
+        if found in labels:
+            row[labels.index(found), :2] = found == gold, 1
     return counts.reshape(len(articles), -1)
 
 
