@@ -33,6 +33,7 @@ from build.steps import (
     Quantize,
     Restore,
     TrainTokenizer,
+    TrimVocabulary,
 )
 from models import catalog
 from models.spec import Input, Interval, Scores, Task
@@ -165,6 +166,24 @@ def test_a_recipe_is_scored_with_other_seeds_and_checked_again(
     write(tmp_path / "catalog" / "ner-int8", msgspec.structs.replace(variant, evidence=wrong))
     assert main(words) == 1
     assert "outside its interval: f1 (raw) macro" in capsys.readouterr().err
+
+
+def test_a_trimmed_tokenizer_is_not_taken_for_the_one_that_was_trained(
+    tmp_path: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = msgspec.structs.replace(TAGGING, epochs=1)
+    trimmed = (*TINY[:2], short, TrimVocabulary(languages=("hau",)), Export())
+    monkeypatch.setitem(RECIPES, "ner-base", trimmed)
+    assert main(command(tmp_path, "ner-base", "--data", str(corpus))) == 0
+    words = command(tmp_path, "seeds", "ner-base", "--data", str(corpus), "--seeds", "2")
+    capsys.readouterr()
+    assert main([*words, "--cache", str(tmp_path / "empty")]) == 2
+    assert "give the --cache it was built with" in said(capsys)
+    assert not list((tmp_path / "empty").glob("traintokenizer-*"))
+    assert main(words) == 0
 
 
 def test_seeds_of_data_that_is_not_there_leave_the_manifest_alone(

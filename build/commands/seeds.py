@@ -23,7 +23,7 @@ from build.commands.common import (
 from build.errors import BuildError
 from build.recipes import RECIPES
 from build.run import Kitchen, cook
-from build.steps import Distill, Finetune, Healing, Step
+from build.steps import Distill, Finetune, Healing, Step, TrimVocabulary
 from models.spec import Input
 
 
@@ -85,6 +85,11 @@ def _with_seed(name: str, seed: int, root: Path, kitchen: Kitchen) -> float:
     start = Checkpoint(kitchen.cache / "start", ())
     # Training a tokenizer twice gives two, and with them other encoders: the published one serves.
     with filled(start.after(steps[0]).folder) as draft:
+        if draft and any(isinstance(step, TrimVocabulary) for step in steps):
+            raise BuildError(
+                f"{name} has a part of its tokenizer alone, and {kitchen.cache} does not hold the "
+                "whole one: give the --cache it was built with"
+            )
         if draft:
             (draft / TOKENIZER).write_bytes(stored.read(root / name / TOKENIZER))
     checkpoint = cook(start, steps, kitchen)
