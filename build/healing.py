@@ -17,8 +17,6 @@ from build.networks import load
 from build.steps import Healing
 from models.encode import Encoder
 
-Prune = Callable[[int], None]
-
 
 def heal(
     step: Healing,
@@ -28,7 +26,7 @@ def heal(
     corpus: Path,
     device: str,
     *,
-    gradual: Callable[[int], Prune] | None = None,
+    gradual: Callable[[int], training.Pruning] | None = None,
 ) -> None:
     """
     Train `network` in place for the step's epochs on its training text; none leave it as it is.

@@ -92,17 +92,20 @@ class Gradual:
         self._step = step
         self._weights = weights
         self._steps = steps
-        self._kept: list[torch.Tensor] | None = None
-        self._sparsity = 0.0
+        self._kept: list[torch.Tensor] = []  # there is something due at the first step
+
+    def hold(self) -> None:
+        self._kept = [weight != 0 for weight in self._weights]
 
     def __call__(self, number: int) -> None:
-        wanted = self._step.sparsity * cubic((number + 1) / (self._steps * ALL_PRUNED))
+        wanted = self._wanted(number)
         due = number % EVERY == 0 or wanted == self._step.sparsity
-        # A run that continues begins with no masks, wherever it is.
-        if self._kept is None or (due and wanted > self._sparsity):
-            self._sparsity = wanted
+        if due and wanted > self._wanted(number - 1):
             self._kept = masks(self._weights, wanted, by_layer=self._step.by_layer)
         apply(self._weights, self._kept)
+
+    def _wanted(self, number: int) -> float:
+        return self._step.sparsity * cubic((number + 1) / (self._steps * ALL_PRUNED))
 
 
 def _kept(sizes: torch.Tensor, sparsity: float) -> torch.Tensor:

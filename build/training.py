@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
@@ -23,6 +23,16 @@ SAVE_EVERY_S = 300.0
 
 Batch = dict[str, torch.Tensor]
 Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
+
+
+class Pruning(Protocol):
+    """What makes more of a network zero while it trains."""
+
+    def __call__(self, number: int) -> None:
+        """After each step, with its number."""
+
+    def hold(self) -> None:
+        """Keep what is zero now, as a run that continues finds it."""
 
 
 def fit(
@@ -38,14 +48,14 @@ def fit(
     title: str,
     weight_decay: float = 0.01,
     clip: float = 1.0,
-    prune: Callable[[int], None] | None = None,
+    prune: Pruning | None = None,
 ) -> None:
     """
     Train `network` in place for `steps` batches; AdamW, linear warm-up and decay, bf16 autocast.
 
     batch   step number -> tensors; must hold `attention_mask`, by which tokens are counted
     resume  a file written every few minutes; if it exists the run continues from it
-    prune   called after each step with its number; without it what was zero stays zero
+    prune   makes more of it zero; what was zero before training stays so with or without
     """
     network.to(device).train()
     optimizer = torch.optim.AdamW(
@@ -54,11 +64,13 @@ def fit(
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: schedule.linear(step, warmup=int(warmup * steps), total=steps)
     )
+    keep = zeros_kept(network)  # of what training began with: what is zero since is `prune`'s
     first = _load(resume, network, optimizer, rate, device)
+    if prune and first:
+        prune.hold()
     bar = tqdm(
         range(first, steps), initial=first, total=steps, desc=title, unit="step", mininterval=5
     )
-    prune = prune or zeros_kept(network)
     saved = started = time.monotonic()
     tokens = 0
     smooth = None
@@ -71,7 +83,9 @@ def fit(
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
-        prune(step)
+        keep()
+        if prune:
+            prune(step)
         rate.step()
         optimizer.zero_grad(set_to_none=True)
         tokens += int(inputs["attention_mask"].sum())
@@ -84,7 +98,7 @@ def fit(
     network.to("cpu").eval()
 
 
-def zeros_kept(network: torch.nn.Module) -> Callable[[int], None]:
+def zeros_kept(network: torch.nn.Module) -> Callable[[], None]:
     """
     Sets back to zero what was exactly zero: pruning holds through all training that follows.
 
@@ -97,12 +111,12 @@ def zeros_kept(network: torch.nn.Module) -> Callable[[int], None]:
         and not bool((kept := (weight != 0) | (weight == 0).all(dim=-1, keepdim=True)).all())
     ]
 
-    def prune(step: int) -> None:
+    def keep() -> None:
         with torch.no_grad():
             for weight, kept in masks:
                 weight.mul_(kept)
 
-    return prune
+    return keep
 
 
 def autocast(device: str) -> AbstractContextManager[Any]:

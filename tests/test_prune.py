@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -122,10 +123,55 @@ def test_zeros_grow_fast_at_first_and_are_all_there_before_the_end() -> None:
     assert cubic(0.25) == pytest.approx(0.578, abs=1e-3) and cubic(0.5) == 0.875
 
 
-def test_a_run_that_continues_prunes_at_once() -> None:
-    weight = torch.nn.Parameter(torch.randn(40, 50))
-    Gradual(Prune(sparsity=0.8, epochs=1), [weight], 100)(57)
-    assert (weight == 0).any()
+@pytest.mark.parametrize("killed", [30, 41, 90])
+def test_a_killed_pruning_ends_as_if_it_had_not_been(
+    killed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+
+    def run(resume: Path, batch: Callable[[int], training.Batch]) -> torch.Tensor:
+        torch.manual_seed(0)
+        net = torch.nn.Linear(30, 30)
+        training.fit(
+            net,
+            batch,
+            lambda net, given: ((net(given["x"]).float() - given["x"].flip(1)) ** 2).mean(),
+            steps=100,
+            peak=0.02,
+            warmup=0.1,
+            device="cpu",
+            resume=resume,
+            title="toy",
+            prune=Gradual(Prune(sparsity=0.8, epochs=1), [net.weight], 100),
+        )
+        return net.weight.detach()
+
+    def batch(number: int) -> training.Batch:
+        chance = torch.Generator().manual_seed(number)
+        return {"x": torch.randn(8, 30, generator=chance), "attention_mask": torch.ones(8, 1)}
+
+    def failing(number: int) -> training.Batch:
+        if number == killed:
+            raise KeyboardInterrupt
+        return batch(number)
+
+    whole = run(tmp_path / "whole.pt", batch)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "resume.pt", failing)
+    assert torch.equal(run(tmp_path / "resume.pt", batch), whole)
+
+
+def test_gradual_pruning_keeps_what_was_pruned_before(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=12)
+    source = write_for_corpus(tmp_path / "source", Task.NER)
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    once.mkdir(), twice.mkdir()
+    prune(Prune(sparsity=0.5, embeddings=True, by_layer=True), source, once, corpus, "cpu")
+    prune(Prune(sparsity=0.3, epochs=1, batch_tokens=128), once, twice, corpus, "cpu")
+    before, after = (load(each, read_purpose(each)) for each in (once, twice))
+    pairs = zip(prunable(before, embeddings=True), prunable(after, embeddings=True), strict=True)
+    rows = [(b[a == 0], a) for a, b in pairs if not (a == 0).all(dim=-1).any()]
+    assert rows and all((revived == 0).all() for revived, _ in rows)
 
 
 def test_a_row_of_a_piece_never_met_may_still_learn() -> None:
@@ -135,7 +181,7 @@ def test_a_row_of_a_piece_never_met_may_still_learn() -> None:
     keep = training.zeros_kept(table)
     with torch.no_grad():
         table.weight.add_(1)
-    keep(0)
+    keep()
     assert table.weight.tolist() == [[1, 1], [0, 3], [2, 4]]
 
 
