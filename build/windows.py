@@ -14,7 +14,8 @@ from build.errors import BuildError
 from build.steps import NarrowWindows
 from models.spec import Windows
 
-_TRAINED = re.compile(r"\bwindow=(\d+), overlap=(\d+)")
+# Of the step that trained them, and of one that narrowed them.
+_WINDOWS = re.compile(r"\b(?:window|tokens)=(\d+), overlap=(\d+)")
 
 
 def narrow_windows(step: NarrowWindows, source: Path, target: Path) -> None:
@@ -38,11 +39,14 @@ def narrow_windows(step: NarrowWindows, source: Path, target: Path) -> None:
 
 def as_trained(lineage: Sequence[str]) -> tuple[tuple[str, ...], Windows | None]:
     """
-    The lineage without a narrowing that ends it, and the windows that were trained; None where
-    nothing was narrowed.
+    The lineage without a narrowing that ends it, and the windows there were before.
+
+    The lineage as it is, and None, where nothing was narrowed, or nothing says from what: who is
+    imported does not.
     """
-    if not lineage or not lineage[-1].startswith(f"{NarrowWindows.__name__}("):
-        return tuple(lineage), None
     before = tuple(lineage[:-1])
-    tokens, overlap = _TRAINED.findall("\n".join(before))[-1]
+    said = _WINDOWS.findall("\n".join(before))
+    if not said or not lineage[-1].startswith(f"{NarrowWindows.__name__}("):
+        return tuple(lineage), None
+    tokens, overlap = said[-1]
     return before, Windows(tokens=int(tokens), overlap=int(overlap))

@@ -74,6 +74,27 @@ def test_a_student_begins_with_the_windows_that_its_teacher_was_trained_with(
     assert read_purpose(wanted.folder) == read_purpose(exported(Task.NER))
 
 
+def test_what_was_narrowed_twice_was_narrow_before_the_second_time(tmp_path: Path) -> None:
+    once, twice = Checkpoint(narrowed(tmp_path), (TAUGHT, str(NARROW))), tmp_path / "twice"
+    twice.mkdir()
+    narrower = NarrowWindows(tokens=NARROW.tokens // 2, overlap=2)
+    narrow_windows(narrower, once.folder, twice)
+    lineage = (*once.lineage, "Restore(version=1)", "Export(version=1)")
+    published = Checkpoint(twice, (*lineage, str(narrower)))
+    publish(published, tmp_path / "catalog", TITLE, golden=False)
+    wanted = Checkpoint(tmp_path / "cache" / "export-1", lineage)
+    assert fetch(wanted, tmp_path / "catalog")
+    assert read_purpose(wanted.folder) == read_purpose(once.folder)
+
+
+def test_who_does_not_say_how_wide_it_read_is_passed_over(tmp_path: Path) -> None:
+    imported = ("Import ner(mine, sha256=1)", "Export(weights=float32, version=1)")
+    published = Checkpoint(narrowed(tmp_path), (*imported, str(NARROW)))
+    publish(published, tmp_path / "catalog", TITLE, golden=False)
+    for lineage in (imported, (TAUGHT,)):
+        assert not fetch(Checkpoint(tmp_path / "cache" / "export-1", lineage), tmp_path / "catalog")
+
+
 def test_the_recipes_of_entities_end_in_narrower_windows() -> None:
     for name, steps in RECIPES.items():
         assert (steps[-1] == SENTENCES) == name.startswith("ner-")
