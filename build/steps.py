@@ -254,8 +254,8 @@ class NarrowWindows(Step, frozen=True, kw_only=True):
     Who learns from single sentences has met late positions too rarely to be read at them.
     """
 
-    tokens: Positive = 128
-    overlap: Annotated[int, Meta(ge=0)] = 32
+    tokens: Annotated[int, Meta(ge=8)] = 128
+    overlap: Count = 32
     version: int = 1
 
 

@@ -79,6 +79,10 @@ def test_every_recipe_is_possible(name: str) -> None:
             "NarrowWindows: windows of 256 are no narrower than 256: give fewer tokens",
         ),
         (
+            (*TUNED, NarrowWindows(tokens=4, overlap=1)),
+            "NarrowWindows: tokens must be a whole number, at least 8, not 4",
+        ),
+        (
             (*TUNED, NarrowWindows(tokens=64, overlap=32)),
             "NarrowWindows: an overlap of 32 is half of 64 tokens or more: give less",
         ),
