@@ -92,7 +92,8 @@ def _once(source: Checkpoint, step: Step, kitchen: Kitchen) -> None:
         if not (draft / "resume.pt").exists():
             shutil.rmtree(draft, ignore_errors=True)
         raise
-    (draft / "resume.pt").unlink(missing_ok=True)
+    for left in draft.glob("resume.*"):  # a kill may leave half a save
+        left.unlink()
     (draft / LINEAGE).write_text("\n".join(target.lineage) + "\n")
     draft.rename(target.folder)
 

@@ -165,8 +165,13 @@ def _groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any
 def _save(file: Path, network: Any, optimizer: Any, rate: Any, step: int) -> None:
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
     draft = file.with_suffix(".writing")
-    torch.save({**state, "rate": rate.state_dict(), "step": step}, draft)
-    os.replace(draft, file)  # never half a file
+    try:
+        with draft.open("wb") as opened:  # torch's own writer does not say that a disk is full
+            torch.save({**state, "rate": rate.state_dict(), "step": step}, opened)
+        os.replace(draft, file)  # never half a file
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _load(file: Path, network: Any, optimizer: Any, rate: Any, device: str) -> int:

@@ -31,7 +31,7 @@ def narrow_windows(step: NarrowWindows, source: Path, target: Path) -> None:
             "tokens than that, and an overlap below half of them"
         )
     shutil.copytree(
-        source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LINEAGE, "resume.pt")
+        source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LINEAGE, "resume.*")
     )
     windows = Windows(tokens=step.tokens, overlap=step.overlap)
     write_purpose(target, msgspec.structs.replace(purpose, windows=windows))

@@ -106,6 +106,15 @@ def test_a_stopped_step_continues_where_it_was(start: Checkpoint, kitchen: Kitch
     assert folders(kitchen) == ["fail"]
 
 
+def test_half_a_save_is_no_part_of_what_was_made(start: Checkpoint, kitchen: Kitchen) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cook(start, [Fail(resumable=True)], kitchen)
+    (part,) = kitchen.cache.glob("fail-*.part")
+    (part / "resume.writing").write_text("half")
+    done = cook(start, [Fail(resumable=True)], kitchen)
+    assert {file.name for file in done.folder.iterdir()} == {"text.txt", "half.txt", "lineage.txt"}
+
+
 def test_a_step_nobody_registered_is_said_so(start: Checkpoint, kitchen: Kitchen) -> None:
     class Unknown(Step, frozen=True):
         pass

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import random
 from collections.abc import Callable
@@ -89,6 +90,17 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert asked == [*range(18), *range(17, 30)]
     for one, other in zip(whole.parameters(), continued.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_is_named_and_leaves_no_half_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+    (tmp_path / "resume.writing").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        fit(tmp_path / "resume.pt")
+    assert raised.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(60, 300), st.randoms())
