@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(words[1:]) if command else recipe(words, COMMANDS)
     except KeyboardInterrupt:
-        print("\nstopped: the same command continues where it was", file=sys.stderr)
+        again = ": the same command continues where it was"
+        print(f"\nstopped{'' if command and words[0] not in RESUMED else again}", file=sys.stderr)
         return STOPPED
     except Exception as error:
         line = _foreseen(error)
@@ -89,6 +90,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "study": write.study,
     "bench": _bench,
 }
+# As recipes do, these find what is done already.
+RESUMED = ("import", "shape", "seeds", "study")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from build.bench import cli, echo, load, plain
+from build.__main__ import main
+from build.bench import cli, echo, load, plain, routing
 from build.bench.speed import by_task
 from build.bench.throughput import sorted_over_all, sorted_within, texts_for
 from build.bench.traffic import TEXTS, bodies_of, texts_of
@@ -276,6 +279,58 @@ def test_a_quick_run_measures_what_a_decision_costs(tmp_path):
         "policy adds": "<= 50",
         "policy of a time adds": "<= 50",
     }
+
+
+def test_policies_that_choose_differently_are_held_against_their_own_choice(monkeypatch):
+    took = {b"named small": 1.0, b"named fast": 2.0, b"small": 11.0, b"fast": 32.0}
+
+    class Asking:
+        def __init__(self, url):
+            pass
+
+        def body(self, text, *, policy=None, variant=None):
+            if variant:
+                return f"named {variant}".encode()
+            return b"fast" if "max_latency_ms" in policy else b"small"
+
+        def variant(self, body):
+            return body.decode()
+
+        def medians_us(self, ways, seconds):
+            return {name: took[body] for name, body in ways.items()}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(routing, "Asking", Asking)
+    monkeypatch.setattr(routing, "kadogo", lambda *_, **__: nullcontext(SimpleNamespace(url="")))
+    plan = SimpleNamespace(seed=1, catalog=ROOT, cores=1, seconds=0.1, rounds=1)
+    found = {(each.variant, each.what): each.median for each in routing.measure(plan)}
+    assert found == {
+        ("small", "a request, named"): 1,
+        ("fast", "a request, named"): 2,
+        ("small", "policy adds"): 10,
+        ("fast", "policy of a time adds"): 30,
+    }
+
+
+def test_what_was_measured_before_a_stop_is_told(tmp_path, monkeypatch, capsys):
+    write_variant(tmp_path / "catalog", "ner-tiny", Task.NER)
+
+    def stopped(plan):
+        raise KeyboardInterrupt
+
+    figure = Figure("start", "ner-tiny", "ready", "s", (1.0,))
+    monkeypatch.setitem(cli.SECTIONS, "start", lambda plan: [figure])
+    monkeypatch.setitem(cli.SECTIONS, "throughput", stopped)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    words = ["bench", "--only", "start,throughput", "--catalog", str(tmp_path / "catalog")]
+    assert main([*words, "--out", str(tmp_path)]) == 130
+    told = json.loads((tmp_path / "bench.json").read_text())
+    assert [each["what"] for each in told["figures"]] == ["ready"]
+    assert told["facts"]["broken off"].startswith("in throughput")
+    err = capsys.readouterr().err
+    assert "stopped" in err and "continues" not in err
 
 
 def test_without_evidence_no_decision_is_measured(tmp_path):

@@ -54,13 +54,18 @@ def _bench(args: argparse.Namespace, argv: Sequence[str]) -> int:
     plan = _plan(args)
     stolen = Stolen()
     figures: list[Figure] = []
-    for name, measure in SECTIONS.items():
-        if name in args.only:
-            say(f"{name} ...")
-            figures += measure(plan)
-    told = facts(plan, stolen)
-    command = " ".join(["python -m build bench", *argv])
-    tell(figures, {**told, "command": command}, args.out)
+    told = {"command": " ".join(["python -m build bench", *argv])}
+    try:
+        for name, measure in SECTIONS.items():
+            if name in args.only:
+                say(f"{name} ...")
+                figures += measure(plan)
+    except BaseException:  # what was measured before it is told all the same
+        told["broken off"] = f"in {name}: what follows is missing"
+        if figures:
+            tell(figures, {**facts(plan, stolen), **told}, args.out)
+        raise
+    tell(figures, {**facts(plan, stolen), **told}, args.out)
     return 0
 
 
