@@ -6,12 +6,12 @@ Knows nothing of how a step is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from build import data
+from build import data, stream
 from build.data import Article, DataError, Sentence
 from build.errors import BuildError
 from build.steps import (
@@ -28,9 +28,10 @@ from build.steps import (
 from models.spec import Task
 
 DEV = (Calibrate, QuantizeStatic, TrimVocabulary)
-PLAIN = (TrainTokenizer, CountEmbeddings, Pretrain, Distill, TrimVocabulary)
 
 Languages = tuple[str, ...]
+# Of a folder of corpora the texts of each language.
+Plain = Callable[[Path], Mapping[str, Iterable[str]]]
 
 
 class Needs(NamedTuple):
@@ -40,14 +41,14 @@ class Needs(NamedTuple):
     trained  languages of the train split
     dev      of the dev split, for each step that looks at it
     scored   of the test split
-    plain    whether it reads plain text too
+    plain    how it reads plain text too, in each way it does
     """
 
     task: Task
     trained: Languages
     dev: tuple[Languages, ...]
     scored: Languages
-    plain: bool
+    plain: tuple[Plain, ...]
 
 
 class _Split(NamedTuple):
@@ -63,10 +64,10 @@ def of(steps: Iterable[Step], scored: Languages = ()) -> Needs:
 
     Raises BuildError where no step trains for a task.
     """
-    task, trained, languages, plain = None, Languages(), Languages(), False
-    dev = []
+    task, trained, languages = None, Languages(), Languages()
+    dev, plain = [], []
     for step in steps:
-        plain |= isinstance(step, PLAIN)
+        plain += _plain(step, task)
         if isinstance(step, Finetune):
             task, trained, languages = step.task, step.languages, step.languages
         elif isinstance(step, TrimVocabulary) and step.languages:
@@ -76,7 +77,19 @@ def of(steps: Iterable[Step], scored: Languages = ()) -> Needs:
             dev.append(languages)
     if task is None:
         raise BuildError("no step trains for a task: a recipe has a Finetune")
-    return Needs(task, trained, tuple(dev), scored or languages, plain)
+    return Needs(task, trained, tuple(dev), scored or languages, tuple(plain))
+
+
+def _plain(step: Step, task: Task | None) -> list[Plain]:
+    """How the step reads plain text, where it does, of a network that is for this task or none."""
+    match step:
+        case TrainTokenizer() | TrimVocabulary():
+            return [stream.sentences]
+        case Distill() if task is Task.NER:
+            return [data.plain_sentences]
+        case CountEmbeddings() | Pretrain() | Distill():
+            return [data.running_text]
+    return []
 
 
 def check(needs: Iterable[Needs], corpus: Path) -> None:
@@ -89,9 +102,9 @@ def check(needs: Iterable[Needs], corpus: Path) -> None:
     if not corpus.is_dir():
         raise DataError(f"there is no folder {corpus}; docs/data.md says what --data wants")
     needs = tuple(dict.fromkeys(needs))
-    if any(each.plain for each in needs):
-        for file in data.plain_text(corpus).values():
-            data.read_plain(file)
+    for read in dict.fromkeys(way for each in needs for way in each.plain):
+        if not any(read(corpus).values()):
+            raise DataError(f"no plain text of any language in {corpus / 'text'}")
 
     @cache
     def split(task: Task, language: str, name: str) -> _Split:

@@ -33,10 +33,10 @@ def pieces(tokenizer: Tokenizer, corpus: Path, tokens: int, *, seed: int) -> NDA
 def mixed(blocks: dict[str, list[str]], *, seed: int, power: float = 0.5) -> Iterator[str]:
     """
     Blocks of all languages, each drawn with its size to the `power`; a language that runs out
-    begins again. Ends when the largest has been read once.
+    begins again. Ends when the largest has been read once. A language without text has no turn.
     """
     chance = random.Random(seed)
-    pools = {language: chance.sample(lines, len(lines)) for language, lines in blocks.items()}
+    pools = {name: chance.sample(lines, len(lines)) for name, lines in blocks.items() if lines}
     sizes = {language: sum(map(len, lines)) for language, lines in pools.items()}
     names = sorted(pools)
     weights = [sizes[name] ** power / max(1, sizes[name] // len(pools[name])) for name in names]

@@ -100,6 +100,25 @@ def test_plain_text_is_read_where_a_step_will(step: Step, corpus: Path) -> None:
     needs.check([needs.of((TAGGING, Calibrate()))], corpus)
 
 
+def test_what_is_read_beside_the_recipes_languages_is_named(corpus: Path) -> None:
+    """Running text and tokenizers are of all languages there are."""
+    (corpus / "news" / "xho").mkdir()
+    for step, tuned in ((TrainTokenizer(), TAGGING), (Distill(layers=(0,), epochs=1), TOPICS)):
+        steps = (step, tuned) if tuned is TAGGING else (tuned, step)
+        with pytest.raises(DataError, match=r"no train\.jsonl .* in .*xho"):
+            needs.check([needs.of(steps)], corpus)
+    needs.check([needs.of((TAGGING, Distill(layers=(0,), epochs=1)))], corpus)  # reads no news
+
+
+def test_plain_text_may_be_empty_in_some_languages_not_in_all(corpus: Path) -> None:
+    wanted = needs.of((TAGGING, Distill(layers=(0,), epochs=1)))
+    (corpus / "text" / "hau.txt").write_text("")
+    needs.check([wanted], corpus)
+    (corpus / "text" / "swa.txt").write_text("")
+    with pytest.raises(DataError, match="no plain text of any language in"):
+        needs.check([wanted], corpus)
+
+
 def test_all_recipes_are_looked_at(corpus: Path) -> None:
     empty(corpus, "dev", *BOTH)
     with pytest.raises(DataError, match="no dev texts"):

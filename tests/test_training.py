@@ -147,6 +147,7 @@ def test_small_languages_are_read_again_until_the_largest_is_done() -> None:
     assert {block for block in read if block.startswith("l")} == set(blocks["large"])
     assert read.count("s1") > 1
     assert read == list(stream.mixed(blocks, seed=1))
+    assert read == list(stream.mixed(blocks | {"void": []}, seed=1))
 
 
 def test_an_encoder_is_counted_and_then_pretrained_in_the_asked_shape(tmp_path: Path) -> None:
