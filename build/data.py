@@ -102,8 +102,19 @@ def articles(data: Path, language: str, split: str, *, headlines: bool = False) 
 
 
 def plain_text(data: Path) -> dict[str, Path]:
-    """Language -> file of one clean sentence a line."""
-    files = {_stem(file): file for file in sorted((data / "text").glob("*.txt*"))}
+    """
+    Language -> file of one clean sentence a line.
+
+    Raises DataError where there is none, or more than one of a language.
+    """
+    files: dict[str, Path] = {}
+    for file in sorted((data / "text").glob("*.txt*")):
+        language, _, ending = file.name.partition(".")
+        if ending not in ("txt", "txt.xz"):
+            raise DataError(f"{file}: wants LANGUAGE.txt or LANGUAGE.txt.xz: move it away")
+        if language in files:
+            raise DataError(f"{file}: there is {files[language].name} too, and {language} has one")
+        files[language] = file
     if not files:
         raise DataError(f"no pretraining text: {data / 'text'} holds no LANGUAGE.txt or .txt.xz")
     return files
@@ -235,7 +246,3 @@ def _unpacked(file: Path) -> bytes:
         return lzma.decompress(file.read_bytes())
     except (lzma.LZMAError, EOFError) as error:
         raise DataError(f"{file}: wants one whole xz file ({error})") from error
-
-
-def _stem(file: Path) -> str:
-    return file.name.split(".")[0]

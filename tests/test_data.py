@@ -150,6 +150,20 @@ def test_missing_files_are_named_with_where_they_belong(tmp_path: Path) -> None:
         data.plain_text(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("hau.txt.bak", r"hau\.txt\.bak: wants LANGUAGE\.txt"),
+        ("hau.web.txt", r"hau\.web\.txt: wants LANGUAGE\.txt"),
+        ("hau.txt.xz", r"hau\.txt\.xz: there is hau\.txt too"),
+    ],
+)
+def test_no_plain_text_is_passed_over(tmp_path: Path, name: str, line: str) -> None:
+    (write_corpus(tmp_path) / "text" / name).write_text("Old.\n")
+    with pytest.raises(DataError, match=line):
+        data.plain_text(tmp_path)
+
+
 def test_plain_text_is_found_by_language(tmp_path: Path) -> None:
     files = data.plain_text(write_corpus(tmp_path))
     assert sorted(files) == ["hau", "swa"]
