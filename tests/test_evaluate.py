@@ -250,6 +250,21 @@ def test_evaluating_again_keeps_what_else_was_measured(root: Path, tmp_path: Pat
     assert evidence(root, "ner-base").speed is not None
 
 
+@pytest.mark.parametrize("called", ["test", "dev"])
+def test_scores_by_seed_are_of_the_same_texts(root: Path, tmp_path: Path, called: str) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    evaluate.evaluate(root, ["ner-base"], corpus)
+    base = catalog.read(root / "ner-base")
+    seeded = msgspec.structs.replace(evidence(root, "ner-base"), seeds={1: 0.5, 2: 0.6})
+    publish.write(root / "ner-base", msgspec.structs.replace(base, evidence=seeded))
+    evaluate.evaluate(root, ["ner-base"], corpus, split=called, called=called)
+    assert evidence(root, "ner-base").seeds == (seeded.seeds if called == "test" else {})
+    file = corpus / "ner" / "hau" / "test.txt"
+    file.write_text(file.read_text() + "\nKano B-LOC\n")
+    evaluate.evaluate(root, ["ner-base"], corpus)
+    assert evidence(root, "ner-base").seeds == {}
+
+
 def test_checking_finds_the_figures_that_moved(root: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     evaluate.evaluate(root, ["ner-base", "ner-int8"], corpus)

@@ -70,7 +70,7 @@ def _published_seed(root: Path, name: str) -> dict[int, float]:
         raise BuildError(f"{name} in {root} is not of today's recipe: build it again first")
     own = next(step.seed for step in steps if isinstance(step, Finetune))
     published = variant.evidence.quality["f1"][Input.RAW].macro.mean
-    return {own: published} | variant.evidence.seeds
+    return variant.evidence.seeds | {own: published}
 
 
 def _with_seed(name: str, seed: int, root: Path, kitchen: Kitchen) -> float:
