@@ -24,6 +24,7 @@ from build.golden import golden_texts, steady, unseen
 from build.graph import MODEL, PARITY, Parity, load
 from models import catalog, stored
 from models.catalog import MANIFEST
+from models.errors import BrokenVariant
 from models.pipeline import TOKENIZER, Pipeline
 from models.session import SessionOptions
 from models.spec import Evidence, Licence, Runtime, Task, Variant
@@ -56,7 +57,7 @@ def publish(
     Raises BuildError or BrokenVariant; the catalog is then as it was.
     """
     with _draft(root, title.name) as folder:
-        variant = _manifest(checkpoint, folder, title)
+        variant = _with_evidence(_manifest(checkpoint, folder, title), root / title.name)
         if golden:
             pipeline = Pipeline.open(variant, folder, SessionOptions())
             pairs = steady(pipeline, golden_texts(variant))
@@ -112,6 +113,20 @@ def _manifest(checkpoint: Checkpoint, folder: Path, title: Title) -> Variant:
         golden=(),
         evidence=_first_evidence(source, title),
     )
+
+
+def _with_evidence(variant: Variant, before: Path) -> Variant:
+    """With what was measured of the very same variant that is there already."""
+    try:
+        old = catalog.read(before)
+    except BrokenVariant:
+        return variant
+    same = ("digest", "labels", "parent")
+    if old.evidence is None or any(getattr(old, each) != getattr(variant, each) for each in same):
+        return variant
+    parity = variant.evidence.parity if variant.evidence else old.evidence.parity
+    evidence = msgspec.structs.replace(old.evidence, parity=parity)
+    return msgspec.structs.replace(variant, evidence=evidence)
 
 
 def _first_evidence(source: Path, title: Title) -> Evidence | None:

@@ -9,7 +9,7 @@ from build.checkpoint import Checkpoint
 from build.errors import BuildError
 from build.golden import FEWEST_GOLDEN, GoldenText, golden_texts, margin, steady, unseen
 from build.graph import MODEL
-from build.publish import Title, publish, trained_here
+from build.publish import Title, publish, trained_here, write
 from models import catalog
 from models.errors import BrokenVariant
 from models.spec import Licence, Runtime, Task, Variant
@@ -100,6 +100,21 @@ def test_publishing_again_replaces_the_folder(tmp_path: Path, toy: Variant) -> N
     again, _ = publish(checkpoint(quantized(Task.NER)), tmp_path, TITLE)
     assert catalog.open_variant(tmp_path / "toy").variant == again != toy
     assert [each.name for each in tmp_path.iterdir()] == ["toy"]
+
+
+def test_publishing_the_same_again_keeps_what_was_measured(tmp_path: Path, toy: Variant) -> None:
+    assert toy.evidence is not None
+    measured = msgspec.structs.replace(toy.evidence, seeds={1: 0.5}, split="a split")
+    write(tmp_path / "toy", msgspec.structs.replace(toy, evidence=measured))
+    again, _ = publish(checkpoint(exported(Task.NER)), tmp_path, TITLE)
+    assert again.evidence == measured
+    other = msgspec.structs.replace(measured, parity=None)
+    write(tmp_path / "toy", msgspec.structs.replace(toy, evidence=other, labels=toy.labels[::-1]))
+    again, _ = publish(checkpoint(exported(Task.NER)), tmp_path, TITLE)
+    assert again.evidence == toy.evidence
+    (tmp_path / "toy" / "variant.json").write_text("{}")
+    again, _ = publish(checkpoint(exported(Task.NER)), tmp_path, TITLE)
+    assert again.evidence == toy.evidence
 
 
 def test_a_variant_that_does_not_prove_itself_leaves_the_old_one(
