@@ -15,18 +15,21 @@ import torch
 from build.__main__ import main
 from build.chain import check
 from build.errors import BuildError
+from build.evaluate import evaluate
 from build.frontier import float_bytes
 from build.prepare import prepared
 from build.publish import read, write
-from build.recipes import NER_LANGUAGES, NEWS_LANGUAGES
+from build.recipes import NER_LANGUAGES, NEWS_LANGUAGES, RECIPES
 from build.report import render
+from build.run import Kitchen
 from build.steps import Pack, Restore, Step
 from build.studies import confidence, storage
 from build.studies import run as studies
 from build.studies.plan import BASE, STUDIES, Shown, toy
 from build.studies.write import Found, table
 from models import catalog
-from models.spec import Input
+from models.spec import Input, Task
+from tests.tiny import write_variant
 from tests.tiny_corpus import write_corpus
 
 ROOT = Path(__file__).parent.parent
@@ -134,6 +137,24 @@ def test_llm_int8_is_scored_beside_the_floats_it_is_made_of(room: Path) -> None:
 def test_llm_int8_says_what_it_needs(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(room, "llm-int8")) == 2
     assert "pip install -r requirements/bitsandbytes.txt" in capsys.readouterr().err
+
+
+def test_what_was_judged_on_a_split_of_another_name_is_judged_again(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    words = {"Kano": "B-LOC", "Amina": "B-PER"}
+    for name in ("catalog", "root"):
+        folder = write_variant(tmp_path / name, BASE, Task.NER, words=words)
+        write(
+            folder,
+            msgspec.structs.replace(catalog.read(folder), lineage=tuple(map(str, RECIPES[BASE]))),
+        )
+    evaluate(tmp_path / "catalog", [BASE], corpus, called="one split")
+    kitchen = Kitchen(corpus, "cpu", tmp_path / "cache", tmp_path / "catalog")
+    study = replace(STUDIES["attention"], rows=())
+    for called in ("one split", "another split"):
+        (found,) = studies.run(study, kitchen, tmp_path / "root", called=called)
+        assert found.evidence is not None and found.evidence.split == called
+        assert not (tmp_path / "cache").exists()  # nothing was made
 
 
 def test_transfer_is_told_from_languages_that_were_trained_on(room: Path) -> None:

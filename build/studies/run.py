@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from build.checkpoint import Checkpoint, read_purpose
+from build.checkpoint import Checkpoint, filled, read_purpose
 from build.errors import BuildError
 from build.evaluate import Said, evaluate, is_judged
 from build.prepare import prepared
@@ -45,40 +45,43 @@ def run(
         lineage = tuple(map(str, steps))
         if not is_judged(root, row.name, lineage):
             tqdm.write(f"{row.name}: {', '.join(f'{key} {at}' for key, at in row.at.items())}")
-            _make(row, steps, kitchen, root, called=called, said=said)
+            _make(row, steps, kitchen, root)
+        _judge(row, kitchen, root, called=called, said=said)
     return [read(root, name) for name in names]
 
 
 def _baseline(kitchen: Kitchen, root: Path, *, quick: bool, called: str) -> None:
-    """The published one where it is of today's recipe; a toy, or another, is made."""
+    """The published one where it is of today's recipe; a toy is made."""
     steps = prepared(RECIPES[BASE], base=None, quick=quick)
     lineage = tuple(map(str, steps))
-    if is_judged(root, BASE, lineage):
-        return
+    row = Row(name=BASE, at={}, steps=RECIPES[BASE], parent=None)
     published = kitchen.catalog
-    if published and is_judged(published, BASE, lineage):
+    if is_judged(root, BASE, lineage):
+        pass
+    elif published and is_judged(published, BASE, lineage):
         shutil.rmtree(root / BASE, ignore_errors=True)
-        shutil.copytree(published / BASE, root / BASE)
+        with filled(root / BASE) as draft:  # half of it is none
+            if draft:
+                shutil.copytree(published / BASE, draft, dirs_exist_ok=True)
     elif quick:
-        row = Row(name=BASE, at={}, steps=RECIPES[BASE], parent=None)
-        _make(row, steps, kitchen, root, called=called, said={})
+        _make(row, steps, kitchen, root)
     else:
         raise BuildError(f"{published} holds no judged {BASE} of today's recipe: build it first")
+    _judge(row, kitchen, root, called=called, said={})
 
 
-def _make(
-    row: Row,
-    steps: tuple[Step, ...],
-    kitchen: Kitchen,
-    root: Path,
-    *,
-    called: str,
-    said: Said,
-) -> None:
-    """Cook the row's steps as this run does them, publish and score what comes of them."""
+def _make(row: Row, steps: tuple[Step, ...], kitchen: Kitchen, root: Path) -> None:
+    """Cook the row's steps as this run does them, and publish what comes of them."""
     checkpoint = cook(Checkpoint(kitchen.cache / "start", ()), steps, kitchen)
     purpose = read_purpose(checkpoint.folder)
     publish(checkpoint, root, trained_here(row.name, purpose, base=None, parent=row.parent))
+
+
+def _judge(row: Row, kitchen: Kitchen, root: Path, *, called: str, said: Said) -> None:
+    """Score the row's variant, unless it has scores of the split that is called so."""
+    known = read(root, row.name).evidence
+    if known and known.quality and known.split == called:
+        return
     evaluate(
         root,
         [row.name],
