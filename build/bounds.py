@@ -7,6 +7,7 @@ Structs check their bounds only when they are read, and say it in a library's wo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec import inspect
@@ -21,13 +22,17 @@ def check(step: Step) -> None:
     """Raises BuildError naming the first value that cannot be, and what it could."""
     for field in msgspec.structs.fields(step):
         value = getattr(step, field.name)
-        try:
-            msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
+        if not _can_be(value, field.type):
             may = _read_out(inspect.type_info(field.type))
-            raise BuildError(
-                f"{type(step).__name__}: {field.name} must be {may}, not {value!r}"
-            ) from error
+            raise BuildError(f"{type(step).__name__}: {field.name} must be {may}, not {value!r}")
+
+
+def _can_be(value: object, kind: Any) -> bool:
+    try:
+        # A list is taken for a tuple, but has another text: the step's name would be another.
+        return bool(msgspec.convert(value, kind) == value)
+    except msgspec.ValidationError:
+        return False
 
 
 def _read_out(kind: inspect.Type) -> str:
@@ -46,7 +51,7 @@ def _read_out(kind: inspect.Type) -> str:
         case inspect.EnumType(cls=cls):
             return _either(each.value for each in cls)
         case inspect.VarTupleType(item_type=item, min_length=least):
-            return f"{'one or more' if least else 'none or more'}, each {_read_out(item)}"
+            return f"a tuple of {'one' if least else 'none'} or more, each {_read_out(item)}"
         case inspect.UnionType(types=(some, inspect.NoneType())):  # None is to leave it out
             return _read_out(some)
         case inspect.BoolType():
