@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -105,6 +106,12 @@ def card(variants: Sequence[Variant], errors: Errors) -> str:
     return render(card_name(variants[0].task), variants=variants, errors=errors)
 
 
+def shared(variant: Variant, baseline: Variant) -> tuple[str, ...]:
+    """The steps that a variant begins with as its baseline does."""
+    pairs = zip(variant.lineage, baseline.lineage, strict=False)
+    return tuple(mine for mine, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def render(page: str, /, **values: object) -> str:
     """A page of `pages/`, filled in."""
     pages = Environment(
@@ -117,6 +124,7 @@ def render(page: str, /, **values: object) -> str:
     )
     pages.filters |= {"span": _span, "hundredths": _hundredths, "signed": _signed}
     pages.globals |= {"Input": Input, "Task": Task, "picture": picture, "card_name": card_name}
+    pages.globals |= {"shared": shared}
     return pages.get_template(page).render(**values)
 
 

@@ -59,6 +59,19 @@ def test_a_report_names_every_variant_language_and_figure(
             assert all(language in drawn for language in variant.languages)
 
 
+def test_a_card_tells_every_step_of_a_variant(zoo: list[Variant]) -> None:
+    for task, variants in by_task(zoo).items():
+        told = card(variants, errors([], [])).split("by `python -m build NAME --data DIR`:")[1]
+        baseline = list(variants[0].lineage)
+        for variant, lines in zip(variants, told.split("\n- ")[1:], strict=False):
+            head, *steps = (line for line in lines.split("\n\n")[0].splitlines())
+            listed = [line.strip(" -`") for line in steps]
+            if variant.parent:
+                last = head.split(" up to `")[1].split("`")[0]
+                listed = baseline[: baseline.index(last) + 1] + listed
+            assert listed == list(variant.lineage), (task, variant.name)
+
+
 def test_the_worst_languages_are_named_first(zoo: list[Variant]) -> None:
     variants = by_task(zoo)[Task.NER]
     assert variants[0].evidence
