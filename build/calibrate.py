@@ -2,8 +2,8 @@
 Scores that mean what they say: one temperature for all logits (Guo et al. 2017), found on dev.
 
 Trained long on little text, a network is surer than it is right. Dividing its logits by one number
-changes no answer but its score; the number is folded into the last layer, so serving knows nothing
-of it.
+changes no answer but its score, unless it is the mean of several windows, whose weights shift; the
+number is folded into the last layer, so serving knows nothing of it.
 """
 
 from __future__ import annotations
