@@ -42,7 +42,8 @@ def write_plain_files(variant: Path, target: Path, *, network: bool = False) -> 
         "network": network,
     }
     if target.exists():
-        if json.loads((target / LABELS).read_bytes()) == told:
+        known = target / LABELS
+        if known.is_file() and known.read_text() == json.dumps(told):
             return
         raise BuildError(f"{target} holds something else: remove it")
     with filled(target) as draft:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -19,9 +18,25 @@ from build.errors import BuildError
 from models.spec import Answer, ClassificationAnswer, NerAnswer, Task, Variant
 
 PATHS = {Task.NER: "/v1/ner", Task.CLASSIFICATION: "/v1/classify"}
-RESULTS: dict[Task, Any] = {
-    Task.NER: list[NerAnswer],
-    Task.CLASSIFICATION: list[ClassificationAnswer],
+
+
+class _Problem(msgspec.Struct):
+    detail: str = ""
+
+
+class _Entities(msgspec.Struct):
+    digest: str
+    results: list[NerAnswer]
+
+
+class _Topics(msgspec.Struct):
+    digest: str
+    results: list[ClassificationAnswer]
+
+
+REPLIES: dict[Task, type[_Entities] | type[_Topics]] = {
+    Task.NER: _Entities,
+    Task.CLASSIFICATION: _Topics,
 }
 # Of the environment: the key, where the server asks for one. Never an argument: those are listed.
 KEY = "KADOGO_KEY"
@@ -36,6 +51,7 @@ class Server:
     def __init__(self, url: str, variant: Variant) -> None:
         self._url = url.rstrip("/") + PATHS[variant.task]
         self._variant = variant
+        self._reply = REPLIES[variant.task]
         self._key = os.environ.get(KEY, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise BuildError(f"{KEY} is not a key: those are of letters, digits, - and _")
@@ -57,21 +73,30 @@ class Server:
             request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             with self._open(request, timeout=PATIENCE_S) as reply:
-                said = json.load(reply)
+                said = msgspec.json.decode(reply.read(), type=self._reply)
         except HTTPError as error:
             if error.code in (401, 403):
                 raise BuildError(
                     f"{self._url} answers {error.code}: set {KEY} to one of the server's keys "
                     "that has the scope infer"
                 ) from None
-            detail = json.loads(error.read()).get("detail", error.reason)
+            detail = _detail(error.read()) or error.reason
             raise BuildError(f"{self._url} answers {error.code}: {detail}") from error
         except URLError as error:
             raise BuildError(f"{self._url} does not answer: {error.reason}") from error
-        if said["digest"] != self._variant.digest:
+        except msgspec.DecodeError as error:
+            raise BuildError(f"{self._url} does not answer as a Kadogo does: {error}") from error
+        if said.digest != self._variant.digest:
             raise BuildError(
-                f"the server's {self._variant.name} is {said['digest']}, "
+                f"the server's {self._variant.name} is {said.digest}, "
                 f"the catalog's {self._variant.digest}: not the same weights"
             )
-        answers: list[Answer] = msgspec.convert(said["results"], RESULTS[self._variant.task])
-        return answers
+        return list(said.results)
+
+
+def _detail(problem: bytes) -> str:
+    """What a problem says; nothing of a page, which a proxy before the server may send."""
+    try:
+        return msgspec.json.decode(problem, type=_Problem).detail
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""

@@ -35,8 +35,10 @@ from build.steps import (
     Finetune,
     NarrowWindows,
     Pack,
+    Pretrain,
     PruneStructure,
     Quantize,
+    QuantizeBlocks,
     Restore,
     Step,
     TrainTokenizer,
@@ -121,9 +123,9 @@ def scaled(recipe: Iterable[Step], layers: int, hidden: int, vocabulary: int) ->
                 found.append(msgspec.structs.replace(step, epochs=0))
             case Distill(width=None) | TrimVocabulary() | PruneStructure() | TrimPositions():
                 found.append(step)
-            case TrainTokenizer() | CountEmbeddings() | Finetune() | Calibrate():
+            case TrainTokenizer() | CountEmbeddings() | Pretrain() | Finetune() | Calibrate():
                 pass
-            case Export() | Restore() | Quantize() | Pack() | NarrowWindows():
+            case Export() | Restore() | Quantize() | QuantizeBlocks() | Pack() | NarrowWindows():
                 pass
             case _:
                 raise BuildError(f"a shape cannot be compressed by {step}")

@@ -14,8 +14,10 @@ import torch
 from build import training
 from build.__main__ import main
 from build.chain import check
+from build.commands.common import device
 from build.commands.recipe import _default_catalog
 from build.commands.seeds import reseeded
+from build.errors import BuildError
 from build.form import Form
 from build.prepare import prepared
 from build.publish import write
@@ -329,6 +331,15 @@ def test_the_list_shows_every_recipe_and_needs_no_torch() -> None:
     assert all(name in done.stdout.splitlines() for name in RECIPES)
 
 
+def test_only_devices_that_are_here_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device(each) for each in ("auto", "cpu", "cuda:1")] == ["cuda", "cpu", "cuda:1"]
+    for other in ("cuda:2", "cuda:x", "tpu"):
+        with pytest.raises(BuildError, match="known are cpu, cuda, cuda:0, cuda:1"):
+            device(other)
+
+
 def test_build_is_ours() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "build", "--list"], cwd=ROOT, capture_output=True, text=True
@@ -347,6 +358,15 @@ def test_build_is_ours() -> None:
         (["ner-int8"], "give --data DIR"),
         (["ner-int8", "--data", "/no/such"], "there is no folder /no/such"),
         (["ner-int8", "--data", ".", "--device", "tpu"], "--device tpu is not here"),
+        (["ner-int8", "--data", ".", "--device", "cuda:x"], "--device cuda:x is not here"),
+        (
+            ["import", ".", "--task", "ner", "--name", "a", "--multi-label"],
+            "--multi-label is for topics",
+        ),
+        (
+            ["evaluate", "ner-int8", "--data", ".", "--check", "--split-name", "half"],
+            "--split-name is for evidence, which --check does not write",
+        ),
         (["import", "/no/such", "--task", "ner", "--name", "a"], "neither a folder nor a hub id"),
         (["evaluate", "ner-tiny", "--data", ".", "--catalog", "."], "holds no variant ner-tiny"),
         (["measure", "ner-tiny", "--catalog", "."], "holds no variant ner-tiny"),

@@ -81,6 +81,8 @@ def test_a_pickled_classifier_is_served_in_two_sizes(
     assert int8.parent == "mood-base" and int8.bytes < base.bytes
     assert base.evidence is not None and base.evidence.parity is not None
     assert base.evidence.parity < 1e-4
+    said = "import mine --task classification --name mood --labels bad,good,so-so --languages hau"
+    assert base.evidence.command == f"python -m build {said}"
     assert int8.evidence is not None and int8.evidence.parity is not None
     assert base.lineage[0].startswith("Import classification(mine, sha256=")
     answer = loaded.variants["mood-base"].answer(["Sani Bello ya je Kano."])[0]

@@ -89,6 +89,15 @@ def test_files_for_others_are_written_once_and_never_over_other_weights(tmp_path
         write_plain_files(ZOO / "ner-small", tmp_path / "one")
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for labels in (None, "{}", "not JSON"):
+        if labels:
+            (tmp_path / "labels.json").write_text(labels)
+        with pytest.raises(BuildError, match="holds something else: remove it"):
+            write_plain_files(ZOO / "ner-tiny", tmp_path)
+
+
 def test_a_baselines_files_open_in_transformers_and_answer_the_same(tmp_path: Path) -> None:
     from transformers import pipeline as transformers_pipeline
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -44,6 +46,37 @@ def test_answers_through_http_are_those_in_process(tmp_path: Path) -> None:
             Server(server.url, other).answer(["Kano"])
     with pytest.raises(BuildError, match="does not answer"):
         Server(server.url, variant).answer(["Kano"])
+
+
+class _Page(BaseHTTPRequestHandler):
+    """A proxy's own words, in a page of HTML."""
+
+    status = 503
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(b"<html><h1>Not now</h1>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [(503, "answers 503: Service Unavailable"), (200, "does not answer as a Kadogo does: ")],
+)
+def test_a_page_of_a_proxy_is_one_line(
+    status: int, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Page, "status", status)
+    folder = write_variant(tmp_path, "ner-tiny", Task.NER)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        with pytest.raises(BuildError, match=line):
+            Server(f"http://127.0.0.1:{page.server_port}", catalog.read(folder)).answer(["Kano"])
+        page.shutdown()
 
 
 def test_a_server_with_keys_is_asked_with_the_one_of_the_environment(

@@ -20,7 +20,9 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    Pretrain,
     PruneStructure,
+    QuantizeBlocks,
     Restore,
     SkipAttention,
     TrainTokenizer,
@@ -75,6 +77,12 @@ def test_a_recipe_is_scaled_to_another_shape() -> None:
     assert isinstance(factorize, Factorize)
     assert (factorize.embedding, factorize.epochs) == (256, 0)
     assert cut == PruneStructure(heads=0.5, columns=0.75, epochs=1) and last == TrimPositions()
+
+
+def test_what_leaves_the_form_as_it_is_is_passed_over() -> None:
+    recipe = (*RECIPE[:2], Pretrain(tokens=1_000), *RECIPE[2:], QuantizeBlocks())
+    sizes = {"layers": 10, "hidden": 768, "vocabulary": 70_000}
+    assert scaled(recipe, **sizes) == scaled(RECIPE, **sizes)
 
 
 def test_what_has_no_fraction_is_refused() -> None:

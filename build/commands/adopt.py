@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from models.spec import Task
 if TYPE_CHECKING:
     from build.publish import Title
 
+UNNAMED = ("und",)
 SHAPES = ("afriberta-small", "afriberta-base", "afriberta-large")
 
 
@@ -40,11 +42,13 @@ def import_(words: Sequence[str]) -> int:
     parser.add_argument("--task", type=Task, required=True, choices=list(Task), metavar="TASK")
     parser.add_argument("--name", required=True, help="becomes NAME-base and NAME-int8")
     parser.add_argument("--labels", type=names, default=(), help="in the order of the outputs")
-    parser.add_argument("--languages", type=names, default=("und",), help="ISO 639-3: hau,yor")
+    parser.add_argument("--languages", type=names, default=UNNAMED, help="ISO 639-3: hau,yor")
     parser.add_argument("--multi-label", action="store_true", help="labels do not exclude others")
     parser.add_argument("--licence", default="not stated: ask who trained it")
     add_folders(parser, catalog=STORE)
     args = parser.parse_args(words)
+    if args.multi_label and args.task is Task.NER:
+        raise BuildError("--multi-label is for topics: a piece of text is one entity's or none")
     quiet_libraries()
     from build.importing import Wishes, adopt_finetuned, find, stored_at_half
     from build.publish import Title
@@ -62,11 +66,21 @@ def import_(words: Sequence[str]) -> int:
         name=args.name,
         description=f"Imported from {origin.name}; not trained here.",
         licence=Licence(name=args.licence, sources=(origin.name,)),
-        command=f"python -m build import {origin.name} --task {args.task} --name {args.name}",
+        command=_import_command(origin.name, args),
     )
     export = Export(weights="float16" if stored_at_half(origin) else "float32")
     _pair(checkpoint, export, args, title)
     return 0
+
+
+def _import_command(source: str, args: argparse.Namespace) -> str:
+    """What makes the same again, wherever it is made."""
+    said = f"python -m build import {source} --task {args.task} --name {args.name}"
+    if args.labels:
+        said += f" --labels {shlex.quote(','.join(args.labels))}"
+    if args.languages != UNNAMED:
+        said += f" --languages {','.join(args.languages)}"
+    return said + (" --multi-label" if args.multi_label else "")
 
 
 def shape(words: Sequence[str]) -> int:

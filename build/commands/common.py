@@ -29,8 +29,10 @@ DOCS = Path("docs")
 # --- words ------------------------------------------------------------------------------------
 
 
-def add_folders(parser: argparse.ArgumentParser, *, catalog: Path | None) -> None:
-    told = f"where variants go; {catalog or f'{ZOO}, or {STORE} with --base'} by default"
+def add_folders(
+    parser: argparse.ArgumentParser, *, catalog: Path | None, what: str = "where variants go"
+) -> None:
+    told = f"{what}; {catalog or f'{ZOO}, or {STORE} with --base'} by default"
     parser.add_argument("--catalog", type=Path, default=catalog, metavar="DIR", help=told)
     parser.add_argument("--cache", type=Path, default=CACHE, help=f"finished steps; {CACHE}")
 
@@ -58,8 +60,10 @@ def device(asked: str) -> str:
     present = torch.cuda.is_available()
     if asked == "auto":
         return "cuda" if present else "cpu"
-    if asked != "cpu" and not (asked.partition(":")[0] == "cuda" and present):
-        raise BuildError(f"--device {asked} is not here; cpu is{', cuda is' if present else ''}")
+    numbered = (f"cuda:{number}" for number in range(torch.cuda.device_count() if present else 0))
+    here = ("cpu", *(("cuda", *numbered) if present else ()))
+    if asked not in here:
+        raise BuildError(f"--device {asked} is not here; known are {', '.join(here)}")
     return asked
 
 

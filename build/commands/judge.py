@@ -27,6 +27,8 @@ def evaluate(words: Sequence[str]) -> int:
     parser.add_argument("--url", help="with --check: ask this server, KADOGO_KEY its key")
     args = parser.parse_args(words)
     if args.check:
+        if args.split_name:
+            raise BuildError("--split-name is for evidence, which --check does not write")
         return _check(args)
     if args.url:
         raise BuildError("--url goes with --check: evidence is measured in-process")

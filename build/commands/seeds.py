@@ -38,7 +38,7 @@ def seeds(words: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", type=numbers, default=(1, 2, 3), help="1,2,3 by default")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add_folders(parser, catalog=ZOO)
+    add_folders(parser, catalog=ZOO, what="whose manifests are written")
     args = parser.parse_args(words)
     kitchen = Kitchen(args.data, device(args.device), args.cache, args.catalog)
     for name in args.names:

@@ -66,7 +66,7 @@ def study(words: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="toys in minutes, to see it work")
     parser.add_argument("--split-name", default="test", help="what the evidence calls the split")
     parser.add_argument("--out", type=Path, help=f"a folder; {DOCS / 'studies'} by default")
-    add_folders(parser, catalog=ZOO)
+    add_folders(parser, catalog=ZOO, what="where the baseline is taken from")
     args = parser.parse_args(words)
     for name in args.names:
         known(name, STUDIES, "study")
