@@ -46,12 +46,13 @@ def measure(root: Path, names: Sequence[str], *, rounds: int = ROUNDS) -> dict[s
     variants = [read(root, name) for name in names]
     found: dict[str, Speed] = {}
     for base in dict.fromkeys(variant.parent or variant.name for variant in variants):
-        group = [v.name for v in variants if base in (v.name, v.parent)]
-        found |= _group(root, base, group, rounds)
-    for variant in variants:
-        before = variant.evidence or _bare_evidence(variant)
-        evidence = msgspec.structs.replace(before, speed=found[variant.name])
-        write(root / variant.name, msgspec.structs.replace(variant, evidence=evidence))
+        group = {v.name: v for v in variants if (v.parent or v.name) == base}
+        speeds = _group(root, base, [*group], rounds)
+        for name, variant in group.items():
+            before = variant.evidence or _bare_evidence(variant)
+            evidence = msgspec.structs.replace(before, speed=speeds[name])
+            write(root / name, msgspec.structs.replace(variant, evidence=evidence))
+        found |= speeds
     return found
 
 

@@ -25,6 +25,7 @@ from models.spec import (
     Input,
     LabelScore,
     NerAnswer,
+    Speed,
     Task,
 )
 from tests.tiny import NER_WORDS, write_variant
@@ -362,6 +363,30 @@ def test_measuring_compares_with_the_baseline_of_the_same_run(root: Path) -> Non
     assert speed.host == provenance.host()
     assert speed.tokens_per_second.mean > 0 and speed.tokens_per_second.n == 3
     assert speed.load_seconds.mean > 0 and speed.ratio_to_baseline.mean > 0
+
+
+def test_each_is_measured_against_its_own_parent(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root / "ner-int8", root / "ner-third")
+    int8 = catalog.read(root / "ner-int8")
+    publish.write(
+        root / "ner-third", msgspec.structs.replace(int8, name="ner-third", parent="ner-int8")
+    )
+    groups: list[tuple[str, tuple[str, ...]]] = []
+    measured = measure._group
+
+    def group(root: Path, base: str, names: list[str], rounds: int) -> dict[str, Speed]:
+        groups.append((base, tuple(names)))
+        if base == "ner-int8":
+            raise KeyboardInterrupt
+        return measured(root, base, names, rounds)
+
+    monkeypatch.setattr(measure, "_group", group)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure(root, ["ner-int8", "ner-third"], rounds=2)
+    assert groups == [("ner-base", ("ner-int8",)), ("ner-int8", ("ner-third",))]
+    assert evidence(root, "ner-int8").speed is not None  # what was measured is written
 
 
 def test_agreement_counts_texts_answered_alike(root: Path) -> None:
