@@ -104,6 +104,7 @@ def compressed(checkpoint: Checkpoint, recipe: Iterable[Step]) -> Checkpoint:
         if draft:
             purpose = read_purpose(checkpoint.folder)
             network = load(checkpoint.folder, purpose, attention="sdpa")
+            torch.manual_seed(1)  # whether the checkpoint was made just now or not
             for step in steps:
                 network = _changed(network, step, purpose)
             save(network, checkpoint.folder, draft)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from build import shapes, structure
 from build.checkpoint import read_purpose
@@ -88,6 +91,20 @@ def test_what_leaves_the_form_as_it_is_is_passed_over() -> None:
 def test_what_has_no_fraction_is_refused() -> None:
     with pytest.raises(BuildError, match="a shape cannot be compressed by SkipAttention"):
         scaled((*RECIPE[:2], SkipAttention(last=1)), layers=4, hidden=8, vocabulary=9)
+
+
+def test_a_shape_is_the_same_from_a_cache_and_from_scratch(tmp_path: Path) -> None:
+    file = finetuned(Task.NER) / "tokenizer.json"
+    small = {**shapes.SIZES, "vocab_size": 200, "hidden_size": 48, "intermediate_size": 64}
+    found = []
+    for seed in (5, 6):
+        whole = random_checkpoint("afriberta-small", Task.NER, file, tmp_path, sizes=small)
+        torch.manual_seed(seed)
+        made = compressed(whole, RECIPE).folder
+        found.append(load_file(made / "model.safetensors"))
+        shutil.rmtree(made)
+    one, other = found
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_shape_is_compressed_as_the_recipe_compresses(tmp_path: Path) -> None:
