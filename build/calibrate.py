@@ -44,15 +44,16 @@ def calibrate(step: Calibrate, source: Path, target: Path, corpus: Path) -> None
     encoded = [encoder.encode(text.text) for text in gold]
     logits = list(_logits(network, encoder, encoded, purpose))
 
-    def loss(temperature: float) -> float:
-        claims = [
+    def claims(temperature: float) -> list[tuple[float, bool]]:
+        return [
             claim
             for text, each, rows in zip(gold, encoded, logits, strict=True)
             for claim in scoring.claims(text, _answer(each, rows, temperature, purpose))
         ]
-        return log_loss(claims)
 
-    temperature = least(loss, LEAST, MOST)
+    # Who finds nothing in these texts says nothing of how sure it is.
+    is_sure = bool(claims(1.0))
+    temperature = least(lambda each: log_loss(claims(each)), LEAST, MOST) if is_sure else 1.0
     tqdm.write(f"logits are divided by {temperature:.2f}")
     cool(network, temperature)
     save(network, source, target)

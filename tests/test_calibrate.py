@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from build.calibrate import SUREST, calibrate, cool, dev_texts, least, log_loss
 from build.checkpoint import read_purpose
@@ -43,6 +43,19 @@ def test_answers_stay_and_scores_come_nearer_to_how_often_they_are_right(
         if not torch.equal(weight, load_file(target / "model.safetensors")[name])
     ]
     assert all("classifier" in name for name in changed) and len(changed) == 2
+
+
+def test_who_finds_nothing_stays_as_it_is(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=12)
+    source, target = write_for_corpus(tmp_path / "source", Task.NER), tmp_path / "target"
+    target.mkdir()
+    weights = load_file(source / "model.safetensors")
+    weights["classifier.bias"][0] += 1_000  # of O
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    calibrate(Calibrate(texts=12), source, target, corpus)
+    assert torch.equal(
+        load_file(target / "model.safetensors")["classifier.bias"], weights["classifier.bias"]
+    )
 
 
 @pytest.mark.parametrize("task", list(Task))
