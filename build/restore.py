@@ -60,7 +60,13 @@ def restore(step: Restore, source: Path, target: Path) -> None:
     config = _config(graph, weights, source, purpose)
     network = AUTO[purpose.task].from_config(config)
     state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in weights.items()}
-    unlike = network.load_state_dict(state, strict=False)
+    try:
+        unlike = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # of other shapes
+        raise BuildError(
+            f"the weights of {MODEL} are not told apart by their biases, of which two are equal: "
+            "restore from weights of more bits"
+        ) from error
     if unlike.missing_keys or unlike.unexpected_keys:
         first = [*unlike.missing_keys, *unlike.unexpected_keys][0]
         raise BuildError(f"{MODEL} does not hold a plain network: {first}")

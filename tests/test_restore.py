@@ -58,6 +58,21 @@ def test_norms_that_are_equal_come_back_each_by_itself(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], weight) for name, weight in net.state_dict().items())
 
 
+def test_biases_that_are_equal_are_one_line(tmp_path: Path) -> None:
+    """They become one tensor, as norms do, but name the matrices that they are added to."""
+    net, source, graph, target = network(Task.NER), *(tmp_path / name for name in "abc")
+    for folder in (source, graph, target):
+        folder.mkdir()
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if name.endswith("output.dense.bias"):
+                weight.fill_(0.5)
+    save(net, finetuned(Task.NER), source)
+    export(Export(), source, graph)
+    with pytest.raises(BuildError, match=r"are not told apart by their biases"):
+        restore(Restore(), graph, target)
+
+
 def test_a_quantized_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="does not hold a plain network"):
         restore(Restore(), quantized(Task.NER), tmp_path)
