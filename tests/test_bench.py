@@ -183,12 +183,15 @@ class _Stub(BaseHTTPRequestHandler):
     """Every text with a "!" in it fails."""
 
     protocol_version = "HTTP/1.1"
+    closing = False
 
     def do_POST(self) -> None:
         ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         body = b'{"title": "no"}' if "!" in ask["inputs"] else b'{"results": [{}]}'
         self.send_response(500 if "!" in ask["inputs"] else 200)
         self.send_header("Content-Length", str(len(body)))
+        if self.closing:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
@@ -218,6 +221,17 @@ def test_the_python_client_sends_the_texts_in_turn(stub):
     ended, failures = asyncio.run(load._callers(stub, BODIES, 1, 0.5))
     assert abs(len(ended) - 2 * failures) <= 2
     assert min(ended) > 0
+
+
+def test_the_python_client_opens_what_the_server_closes(stub, monkeypatch):
+    monkeypatch.setattr(_Stub, "closing", True)
+    ended, failures = asyncio.run(load._callers(stub, BODIES[:1], 2, 0.5))
+    assert len(ended) > 2 and failures == 0
+
+
+def test_a_server_that_takes_no_connection_is_named():
+    with pytest.raises(BuildError, match="/v1/ner takes no connection: "):
+        asyncio.run(load._callers("http://127.0.0.1:9/v1/ner", BODIES, 1, 0.5))
 
 
 # --- all of it --------------------------------------------------------------------------------

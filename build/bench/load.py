@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from urllib.parse import urlsplit
 
+from build.errors import BuildError
 from loadtest import wrk
 
 MARK = '"results"'
@@ -89,12 +90,21 @@ async def _callers(
         return head.encode() + body
 
     async def caller() -> None:
+        while time.perf_counter() - began < seconds:
+            await connection()
+
+    async def connection() -> None:
+        """Asks until the time is up, or the server closes it."""
         nonlocal failures
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
         try:
-            while time.perf_counter() - began < seconds:
+            reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        except OSError as error:
+            raise BuildError(f"{url} takes no connection: {error.strerror or error}") from error
+        is_open = True
+        try:
+            while is_open and time.perf_counter() - began < seconds:
                 writer.write(request())
-                status, body = await _answer(reader)
+                status, body, is_open = await _answer(reader)
                 if status == 200 and MARK.encode() in body:
                     ended.append(time.perf_counter() - began)
                 else:
@@ -108,9 +118,9 @@ async def _callers(
     return ended, failures
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body of an answer with a Content-Length."""
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """Status and body of an answer with a Content-Length, and whether more may be asked."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     status = int(head.split(maxsplit=2)[1])
     length = int(head.split(b"content-length:")[1].split(b"\r\n", 1)[0])
-    return status, await reader.readexactly(length)
+    return status, await reader.readexactly(length), b"connection: close" not in head
