@@ -22,7 +22,7 @@ from build.publish import read, write
 from build.recipes import NER_LANGUAGES, NEWS_LANGUAGES, RECIPES
 from build.report import render
 from build.run import Kitchen
-from build.steps import Pack, Restore, Step
+from build.steps import NarrowWindows, Pack, Restore, Step
 from build.studies import confidence, storage
 from build.studies import run as studies
 from build.studies.plan import BASE, STUDIES, Shown, toy
@@ -68,6 +68,12 @@ def test_rows_have_names_of_their_own_and_can_be_made() -> None:
     for row in ROWS:
         check(row.steps)
         check(prepared(row.steps, base=None, quick=True))
+
+
+def test_rows_learn_in_the_windows_of_the_baseline_and_are_read_in_its_narrower_ones() -> None:
+    for row in (each for each in ROWS if each.parent == BASE):
+        narrowings = [step for step in row.steps if isinstance(step, NarrowWindows)]
+        assert narrowings == [row.steps[-1]] == [RECIPES[BASE][-1]]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from itertools import islice, product, zip_longest
 
 import msgspec
 
-from build.recipes import BASELINES, ENCODER, NER_LANGUAGES, RECIPES
+from build.recipes import BASELINES, ENCODER, NER_BASE, NER_LANGUAGES, RECIPES, SENTENCES
 from build.steps import (
     LINEARS,
     Bits,
@@ -38,7 +38,7 @@ from build.steps import (
 from models.spec import Input, Task
 
 BASE = "ner-base"
-EXPORT = Export(weights="float16")
+EXPORT, BFLOAT16 = Export(weights="float16"), Export(weights="bfloat16")
 DEPTH = 4
 HEALED = 1  # epochs
 TOY_ROWS = 3
@@ -106,9 +106,16 @@ def toy(study: Study) -> Study:
     return replace(study, rows=tuple(islice(turns, TOY_ROWS)))
 
 
-def from_baseline(*steps: Step) -> tuple[Step, ...]:
-    """The published baseline, changed and exported as it was itself."""
-    return (*RECIPES[BASE], Restore(), *steps, EXPORT)
+def from_baseline(
+    *steps: Step, export: Step = EXPORT, after: tuple[Step, ...] = ()
+) -> tuple[Step, ...]:
+    """
+    The published baseline as it was trained, changed and exported as it was itself.
+
+    Narrowed as it is only at the end, after what is done to the graph: who is taught here learns in
+    the windows of its teacher, as in the recipes.
+    """
+    return (*NER_BASE, Restore(), *steps, export, *after, SENTENCES)
 
 
 # --- distillation -----------------------------------------------------------------------------
@@ -152,7 +159,7 @@ def _pruned(sparsity: float, how: str) -> Row:
     steps = {
         "after, at once": from_baseline(step),
         "after, gradually": from_baseline(msgspec.structs.replace(step, epochs=HEALED)),
-        "before": (*ENCODER, step, SHORT, Calibrate(), EXPORT),
+        "before": (*ENCODER, step, SHORT, Calibrate(), EXPORT, SENTENCES),
     }[how]
     name = f"pruned-{how.replace(', ', '-').replace(' ', '-')}-{100 * sparsity:.0f}"
     return Row(name=name, at={"sparsity": sparsity, "pruned": how}, steps=steps)
@@ -168,7 +175,7 @@ PRUNING = Study(
         Row(
             name="pruned-before-0",
             at={"sparsity": 0, "pruned": "before"},
-            steps=(*ENCODER, SHORT, Calibrate(), EXPORT),
+            steps=(*ENCODER, SHORT, Calibrate(), EXPORT, SENTENCES),
         ),
         *(_pruned(each, "before") for each in (0.5, 0.9)),
     ),
@@ -334,7 +341,7 @@ BLOCKS: tuple[Block, ...] = (32, 128)
 
 
 def _quantized(name: str, bits: int, how: str, *steps: Step) -> Row:
-    return Row(name=name, at={"bits": bits, "how": how}, steps=(*from_baseline(), *steps))
+    return Row(name=name, at={"bits": bits, "how": how}, steps=from_baseline(after=steps))
 
 
 QUANTIZATION = Study(
@@ -345,7 +352,7 @@ QUANTIZATION = Study(
         Row(
             name="bfloat16",
             at={"bits": 16, "how": "rounded to bfloat16"},
-            steps=(*RECIPES[BASE], Restore(), Export(weights="bfloat16")),
+            steps=from_baseline(export=BFLOAT16),
         ),
         _quantized("int8-rows", 8, "dynamic, by row", Quantize()),
         *(
@@ -431,7 +438,7 @@ OPENVINO = Study(
         Row(
             name="openvino-bfloat16",
             at={"bits": 16, "how": "bfloat16, nothing quantized"},
-            steps=(*RECIPES[BASE], Restore(), Export(weights="bfloat16"), RunWith()),
+            steps=from_baseline(export=BFLOAT16, after=(RunWith(),)),
         ),
         _quantized("openvino-static", 8, "static int8", QuantizeStatic(), RunWith()),
     ),
