@@ -43,9 +43,26 @@ def host() -> str:
 
 def fingerprint(corpus: Path, folders: Iterable[str] = CORPORA) -> str:
     """Twelve hex digits over the names and sizes of the corpora's files."""
-    files = sorted(f for name in folders for f in (corpus / name).rglob("*") if f.is_file())
+    files = _files(corpus, folders)
     lines = [f"{file.relative_to(corpus).as_posix()} {file.stat().st_size}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def contents(corpus: Path) -> str:
+    """Twelve hex digits over what stands in them: a tag that was mended is often as long."""
+    digest = hashlib.sha256()
+    for file in _files(corpus, CORPORA):
+        with file.open("rb") as opened:
+            inside = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(corpus).as_posix()} {inside}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _files(corpus: Path, folders: Iterable[str]) -> list[Path]:
+    """In their order; languages may be links to folders elsewhere."""
+    walks = (walk for name in folders for walk in os.walk(corpus / name, followlinks=True))
+    files = (Path(folder, name) for folder, _, names in walks for name in names)
+    return sorted(file for file in files if file.is_file())
 
 
 def _git(*words: str) -> str:

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 import torch
 
-from build import training
+from build import provenance, training
 from build.__main__ import main
 from build.chain import check
-from build.commands.common import device
+from build.commands.common import device, keep_to_one_corpus
 from build.commands.recipe import _default_catalog
 from build.commands.seeds import reseeded
 from build.errors import BuildError
@@ -22,6 +22,7 @@ from build.form import Form
 from build.prepare import prepared
 from build.publish import write
 from build.recipes import RECIPES
+from build.run import Kitchen
 from build.steps import (
     Calibrate,
     CountEmbeddings,
@@ -124,6 +125,29 @@ def test_a_stopped_recipe_continues_and_ends_in_a_catalog_that_answers(
     file.write_text(file.read_text() + "Sabuwar jimla.\n")
     assert main(words) == 2
     assert "holds work on other data" in said(capsys)
+
+
+def test_a_cache_is_of_one_corpus_to_the_last_tag(tmp_path: Path, corpus: Path) -> None:
+    kitchen = Kitchen(corpus, "cpu", tmp_path / "cache")
+    keep_to_one_corpus(kitchen)
+    (kitchen.cache / "contents.txt").unlink()  # as in an older cache
+    keep_to_one_corpus(kitchen)
+    file = corpus / "ner" / "hau" / "train.txt"
+    before = file.stat().st_size
+    file.write_text(file.read_text().replace("B-PER", "B-LOC"))
+    assert file.stat().st_size == before
+    with pytest.raises(BuildError, match="holds work on other data"):
+        keep_to_one_corpus(kitchen)
+
+
+def test_languages_that_are_links_count(tmp_path: Path, corpus: Path) -> None:
+    linked = tmp_path / "linked"
+    for language in corpus.glob("*/*"):
+        link = linked / language.relative_to(corpus)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(language)
+    for digest in (provenance.fingerprint, provenance.contents):
+        assert digest(linked) == digest(corpus)
 
 
 def _stopping(*, after: int) -> object:
@@ -446,7 +470,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_folder(
     monkeypatch.setattr("build.tokenizer.save", full)
     assert main(command(tmp_path, "ner-base", "--data", str(corpus))) == 2
     assert "the disk is full" in said(capsys)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["data.txt"]
+    left = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert left == {"data.txt", "contents.txt"}
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,16 +86,18 @@ def check(
 
 def keep_to_one_corpus(kitchen: Kitchen) -> None:
     """Refuse a cache whose checkpoints were made from other data: their names would not tell."""
-    note = kitchen.cache / "data.txt"
-    mine = provenance.fingerprint(kitchen.corpus)
     kitchen.cache.mkdir(parents=True, exist_ok=True)
-    if not note.exists():
-        note.write_text(f"{mine}\n")
-    elif (known := note.read_text().strip()) != mine:
-        raise BuildError(
-            f"{kitchen.cache} holds work on other data ({known}, now {mine}): "
-            "give another --cache, or remove it"
-        )
+    # Older caches have the first note alone, by names and sizes; so has evidence.
+    notes = {"data.txt": provenance.fingerprint, "contents.txt": provenance.contents}
+    for name, digest in notes.items():
+        note, mine = kitchen.cache / name, digest(kitchen.corpus)
+        if not note.exists():
+            note.write_text(f"{mine}\n")
+        elif (known := note.read_text().strip()) != mine:
+            raise BuildError(
+                f"{kitchen.cache} holds work on other data ({known}, now {mine}): "
+                "give another --cache, or remove it"
+            )
 
 
 def quiet_libraries() -> None:
