@@ -89,7 +89,7 @@ def filled(folder: Path) -> Iterator[Path | None]:
     if folder.exists():
         yield None
         return
-    draft = folder.with_suffix(".part")
+    draft = folder.with_name(f"{folder.name}.part")  # names may have dots of their own
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:

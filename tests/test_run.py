@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from build import chain, run
-from build.checkpoint import Checkpoint
+from build.checkpoint import Checkpoint, filled
 from build.recipes import BASELINES, RECIPES
 from build.run import Kitchen, cook
 from build.steps import (
@@ -104,6 +104,14 @@ def test_a_stopped_step_continues_where_it_was(start: Checkpoint, kitchen: Kitch
     assert (done.folder / "text.txt").read_text() == "continued"
     assert not (done.folder / "resume.pt").exists()
     assert folders(kitchen) == ["fail"]
+
+
+def test_folders_with_dots_in_their_names_are_filled_apart(tmp_path: Path) -> None:
+    with filled(tmp_path / "mine-1.0") as one, filled(tmp_path / "mine-1.1") as other:
+        assert one and other and one != other
+        (one / "text.txt").write_text("one")
+    assert (tmp_path / "mine-1.0" / "text.txt").read_text() == "one"
+    assert not list((tmp_path / "mine-1.1").iterdir())
 
 
 def test_half_a_save_is_no_part_of_what_was_made(start: Checkpoint, kitchen: Kitchen) -> None:
