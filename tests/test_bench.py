@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from build.__main__ import main
-from build.bench import cli, echo, load, plain, routing
+from build.bench import cli, echo, load, plain, routing, server
 from build.bench.speed import by_task
 from build.bench.throughput import sorted_over_all, sorted_within, texts_for
 from build.bench.traffic import TEXTS, bodies_of, texts_of
@@ -232,6 +232,22 @@ def test_the_python_client_opens_what_the_server_closes(stub, monkeypatch):
 def test_a_server_that_takes_no_connection_is_named():
     with pytest.raises(BuildError, match="/v1/ner takes no connection: "):
         asyncio.run(load._callers("http://127.0.0.1:9/v1/ner", BODIES, 1, 0.5))
+
+
+def test_settings_of_ones_own_server_are_none_of_the_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("KADOGO_KEYS", "keys.toml")
+    monkeypatch.setenv("KADOGO_THREADS", "7")
+    monkeypatch.setattr(
+        server.process, "serving", lambda name, command, environment, **_: environment
+    )
+    started = server.kadogo(tmp_path, threads=2, settings={"KADOGO_ACCESS_LOG": "on"})
+    mine = {name: value for name, value in started.items() if name.startswith("KADOGO_")}
+    assert mine == {
+        "KADOGO_CATALOG": str(tmp_path),
+        "KADOGO_THREADS": "2",
+        "KADOGO_ACCESS_LOG": "on",
+    }
+    assert started["PATH"]
 
 
 # --- all of it --------------------------------------------------------------------------------

@@ -39,11 +39,13 @@ def serving(
     command: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> AbstractContextManager[Server]:
     """`command --port N`, with /readyz; `environment`: beside ours. Raises NotServing."""
+    # What is set for a server of one's own, keys say, is none of the one that is measured.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("KADOGO_")}
     port = free_port()
     return process.serving(
         "the server",
         [*command, "--port", str(port)],
-        {**os.environ, **(environment or {})},
+        {**ours, **(environment or {})},
         port=port,
         ready=says_ready(f"http://127.0.0.1:{port}"),
     )
