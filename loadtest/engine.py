@@ -302,7 +302,8 @@ def run(
     beside: Callable[[Callable[[], float]], None] | None = None,
 ) -> Run:
     """
-    Raises BadArrivals. Requests under way at the end are waited for up to LAST_ANSWERS_S.
+    Raises BadArrivals, and what `beside` does. Requests under way at the end are waited for up to
+    LAST_ANSWERS_S.
 
     beside  done meanwhile, with a clock of the run's seconds: the load ends with it
     """
@@ -326,10 +327,11 @@ def run(
     try:
         runner.user_greenlets.join(timeout=warmup_s + seconds + LAST_ANSWERS_S)
         runner.quit()
-        if other and (error := other.get()):
+        # A greenlet that has finished is false.
+        if other is not None and (error := other.get()):
             raise error
     finally:
-        if other:
+        if other is not None:
             other.kill()
     return load.run()
 

@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,9 +59,9 @@ class Replica:
     One server.
 
     ready_s   from its start to the first 200 at /readyz
-    gone_s    from SIGTERM to its end; None: it was not told to go
+    gone_s    from SIGTERM to its end, or until nobody waited any more; None: it was not told to go
     answered  requests that the proxy had an answer of 200 for
-    status    it ended with
+    status    it ended with; None: it did not
     """
 
     name: str
@@ -84,13 +84,19 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """What was seen; `retried`: requests that the proxy sent to another replica."""
+    """
+    What was seen.
+
+    retried  requests that the proxy sent to another replica; None: it does not say any more
+    ended    how the play was broken off, which proves nothing; empty where it was not
+    """
 
     run: Run
     phases: tuple[Phase, ...]
     replicas: tuple[Replica, ...]
-    retried: int
+    retried: int | None
     swapped: tuple[Complaint, ...] = ()
+    ended: str = ""
 
 
 # --- the play --------------------------------------------------------------------------------
@@ -137,12 +143,8 @@ class Stage:
         """It is told to go, drains and ends; the proxy sees for itself that it is not ready."""
         began = time.perf_counter()
         replica.started.process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             replica.status = replica.started.process.wait(GONE_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            raise Unusable(
-                f"{replica.name} is still there {GONE_WITHIN_S:g} s after SIGTERM"
-            ) from None
         replica.gone_s = time.perf_counter() - began
         self.count()
         self._tell(f"set server {BACKEND}/{replica.name} state maint")
@@ -195,10 +197,19 @@ class Stage:
 
 
 def play(
-    stage: Stage, *, replicas: int, settle_s: float, clock: Clock, say: Callable[[str], None]
-) -> list[Phase]:
-    """One replica, scaled out, each replaced by a new one, scaled in."""
-    phases: list[Phase] = []
+    stage: Stage,
+    *,
+    replicas: int,
+    settle_s: float,
+    clock: Clock,
+    say: Callable[[str], None],
+    over: Callable[[Phase], None],
+) -> None:
+    """
+    One replica, scaled out, each replaced by a new one, scaled in. Raises Unusable.
+
+    say, over  told the name of each phase when it begins, and the phase when it is over
+    """
     time.sleep(max(0.0, -clock()))  # the load warms up
 
     @contextmanager
@@ -207,7 +218,7 @@ def play(
         start = clock()
         yield
         time.sleep(settle_s)
-        phases.append(Phase(name, start, clock()))
+        over(Phase(name, start, clock()))
 
     with phase("1 replica"):
         pass
@@ -221,7 +232,6 @@ def play(
     with phase("scaled in to 1"):
         for old in stage.serving[1:]:
             stage.take(old)
-    return phases
 
 
 # --- what is told of it ----------------------------------------------------------------------
@@ -238,9 +248,18 @@ def broken(found: Rehearsal) -> list[str]:
     for each in found.replicas:
         if each.status:
             said.append(f"{each.name} ended with {each.status}")
+        if each.gone_s is not None and each.status is None:
+            said.append(f"{each.name} is still there {each.gone_s:.0f} s after SIGTERM")
         if not each.answered:
             said.append(f"{each.name} answered nothing")
     return [*said, *map(str, found.swapped)]
+
+
+def status(found: Rehearsal) -> int:
+    """A swapped answer is one, however the play ended."""
+    if found.swapped:
+        return EXIT_BROKEN
+    return EXIT_UNUSABLE if found.ended else EXIT_BROKEN if broken(found) else 0
 
 
 def told(found: Rehearsal) -> str:
@@ -248,6 +267,7 @@ def told(found: Rehearsal) -> str:
     run, wrong = found.run, broken(found)
     failed = len(run.requests) + run.dropped - len(run.right)
     lines = [
+        *([f"broken off, which proves nothing: {found.ended}"] if found.ended else []),
         f"{failed or 'none'} of {len(run.requests) + run.dropped} requests failed in "
         f"{run.seconds:.0f} s at {run.arrivals}, while {len(found.replicas)} replicas came and "
         f"{sum(each.gone_s is not None for each in found.replicas)} went",
@@ -268,14 +288,9 @@ def told(found: Rehearsal) -> str:
         gone = "-" if each.gone_s is None else f"{each.gone_s:.1f}"
         lines.append(f"{each.name:<18} {each.ready_s:>14.1f} {each.answered:>9} {gone:>13}")
     late_ms = 1000 * generator(run).late_p99_s
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"haproxy asked again {found.retried} times; the load took {run.cores:.2f} cores, "
-            f"p99 late {late_ms:.1f} ms",
-        ]
-    )
+    again = "" if found.retried is None else f"haproxy asked again {found.retried} times; "
+    load = f"the load took {run.cores:.2f} cores, p99 late {late_ms:.1f} ms"
+    return "\n".join([*lines, "", f"{again}{load}"])
 
 
 def _ms(seconds: float) -> str:
@@ -336,7 +351,7 @@ def run(args: argparse.Namespace) -> int:
         finally:
             stage.close()
     print(told(found))
-    return EXIT_BROKEN if broken(found) else 0
+    return status(found)
 
 
 def _arrivals(args: argparse.Namespace) -> str:
@@ -353,11 +368,21 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
     with checker.connection(stage.url) as post:
         alone = checker.alone(calls, args.variant, post)
     phases: list[Phase] = []
+    ended = ""
 
     def beside(clock: Clock) -> None:
-        phases.extend(
-            play(stage, replicas=args.replicas, settle_s=args.settle, clock=clock, say=_say)
-        )
+        nonlocal ended
+        try:
+            play(
+                stage,
+                replicas=args.replicas,
+                settle_s=args.settle,
+                clock=clock,
+                say=_say,
+                over=phases.append,
+            )
+        except Unusable as error:  # what was measured so far is told all the same
+            ended = str(error)
 
     found = engine.run(
         stage.url,
@@ -371,13 +396,18 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
         callers=CALLERS,
         beside=beside,
     )
-    retried = stage.count()
+    retried = None
+    try:
+        retried = stage.count()
+    except Unusable as error:  # the proxy is gone
+        ended = ended or str(error)
     return Rehearsal(
         run=found,
         phases=tuple(phases),
         replicas=tuple(stage.replicas),
         retried=retried,
         swapped=tuple(checker.complaints(checker.checked(calls, found, alone), args.variant)),
+        ended=ended,
     )
 
 

@@ -32,6 +32,8 @@ for name, value in asked.pop("constants", {}).items():
 calls = [Call(task="ner", texts=(text,), languages=("hau",)) for text in asked.pop("texts")]
 if (beside_s := asked.pop("beside_s", None)) is not None:
     asked["beside"] = lambda clock: (time.sleep(beside_s), collected.append(gc.isenabled()))
+if why := asked.pop("beside_raises", None):
+    asked["beside"] = lambda clock: exec("raise OSError(why)")
 found = engine.run(asked.pop("host"), "ner-int8", "ner", calls=calls, **asked)
 assert not any(collected) and gc.isenabled(), "garbage is to be collected only between loads"
 rows = [{**asdict(each), "answer": None if each.answer is None else [sorted(one) for one in
@@ -231,6 +233,12 @@ def test_a_load_ends_with_what_is_done_beside_it_and_counts_nothing_that_was_due
         ended = _run(server, "constant:20", seconds=600.0, beside_s=1.0)
     assert ended.dropped == 0 and 0 < len(ended.right) == len(ended.requests) < 40
     assert ended.cores > 0
+
+
+def test_what_goes_wrong_beside_a_load_is_raised() -> None:
+    # At once, so that it is long over when the load has ended.
+    with scripted(lambda _: Reply()) as server, pytest.raises(AssertionError, match="no memory"):
+        _run(server, "constant:20", seconds=600.0, beside_raises="no memory")
 
 
 def test_nothing_imports_ssl_before_locust_has_patched_it() -> None:

@@ -6,20 +6,27 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from loadtest import rehearsal
+from loadtest.complaint import Complaint
 from loadtest.record import Run
-from loadtest.rehearsal import Phase, Rehearsal, Replica, broken, told
+from loadtest.rehearsal import Phase, Rehearsal, Replica, Stage, broken, status, told
 from models.spec import Task
 from service.settings import ROOT
 from tests.queues import request, run
 from tests.tiny import write_variant
 
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+STATISTICS = """# pxname,svname,hrsp_2xx,wretr,wredis
+kadogo,kadogo1,50,0,0
+kadogo,BACKEND,50,0,0
+"""
 
 
 def replica(name: str, **changes: Any) -> Replica:
@@ -61,6 +68,68 @@ def test_a_replica_that_ended_badly_or_did_nothing_breaks_it(
     changes: dict[str, Any], reason: str
 ) -> None:
     assert broken(rehearsed(answered(), replica("kadogo1", **changes))) == [f"kadogo1 {reason}"]
+
+
+def test_a_replica_that_stays_breaks_it_and_the_play_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "GONE_WITHIN_S", 0.1)
+    asked: list[str] = []
+    stage = Stage(tmp_path, {}, tmp_path)
+    monkeypatch.setattr(stage, "_tell", lambda command: asked.append(command) or STATISTICS)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{deaf}; import time; time.sleep(600)"], stdout=subprocess.PIPE
+    )
+    assert process.stdout and process.stdout.readline()
+    stays = Replica(name="kadogo1", address="", started=Mock(process=process), ready_s=5.0)
+    stays.answered = 50
+    stage.replicas.append(stays)
+    stage.take(stays)
+    process.kill()
+    process.communicate()
+    assert asked[-1] == "set server kadogo/kadogo1 state maint"
+    assert stage.serving == []
+    assert broken(rehearsed(answered(), stays)) == ["kadogo1 is still there 0 s after SIGTERM"]
+
+
+def test_a_play_that_breaks_off_proves_nothing_unless_answers_were_swapped() -> None:
+    why = "kadogo2 did not become ready:\nno memory left"
+    lost = replace(rehearsed(answered(), replica("kadogo1")), ended=why, retried=None)
+    assert status(lost) == 2
+    assert told(lost).startswith(f"broken off, which proves nothing: {why}\nnone of 100 requests")
+    assert "asked again" not in told(lost)
+    assert status(replace(lost, swapped=(Complaint("ner-int8", "was swapped"),))) == 1
+    assert status(rehearsed(answered(), replica("kadogo1", status=-9))) == 1
+    assert status(rehearsed(answered(), replica("kadogo1"))) == 0
+
+
+# One that is to be added does not start.
+LACKS = """
+import sys
+from loadtest import rehearsal
+from loadtest.__main__ import main
+from loadtest.record import Unusable
+def add(stage): raise Unusable("no memory left")
+rehearsal.Stage.add = add
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+def test_what_was_measured_before_a_play_broke_off_is_told(tmp_path: Path) -> None:
+    write_variant(tmp_path / "zoo", "ner-int8", Task.NER)
+    told = ["--replicas", "2", "--rate", "20", "--settle", "1", "--catalog", str(tmp_path / "zoo")]
+    done = subprocess.run(
+        [sys.executable, "-c", LACKS, "rehearse", *told],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout.startswith("broken off, which proves nothing: no memory left\nnone of ")
+    assert "\n1 replica " in done.stdout and "scaled out" not in done.stdout
 
 
 @pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
