@@ -6,6 +6,8 @@ Knows nothing of what they serve, nor of load.
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,6 +49,7 @@ class Started:
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
+        self._ended = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - until it is stopped
         self._began = time.perf_counter()
         self.process = subprocess.Popen(
@@ -67,10 +70,27 @@ class Started:
         """
         while not ready():
             late = time.perf_counter() - self._began > within_s
-            if late or self.process.poll() is not None:
+            if ended := self.process.poll() is not None:
+                self.end()
+            if late or ended:
                 raise NotServing(f"{self.name} did not become ready:\n{self._end()}")
             time.sleep(LOOK_EVERY_S)
         return time.perf_counter() - self._began
+
+    def end(self) -> None:
+        """
+        End it and what it started, at once.
+
+        To be called as soon as it is seen to have ended by itself: what it leaves behind is found
+        by its number, which may be another's later.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        # All that it starts are of its group, as its number says, but for those who leave it.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def close(self) -> None:
         """Nobody asks for its log any more."""
@@ -139,20 +159,20 @@ def serving(
 def stop(started: Sequence[Started], within_s: float = STOPPED_WITHIN_S) -> None:
     """
     Ask all of them to end and wait; then, or when we are told to end ourselves, end what is left
-    of them and of what they started. Those that have ended already are left alone.
+    of them and of what they started.
     """
-    processes = [each.process for each in started]
-    families = [child for process in processes for child in _children(process)]
+    # Those of other groups than its own.
+    families = [child for each in started for child in _children(each.process)]
     try:
-        for process in processes:
-            process.terminate()
-        for process in processes:
+        for each in started:
+            each.process.terminate()
+        for each in started:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(within_s)
+                each.process.wait(within_s)
+            each.end()
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        for each in started:
+            each.end()
         for child in families:
             with suppress(psutil.NoSuchProcess):
                 child.kill()

@@ -145,6 +145,7 @@ class Stage:
         replica.started.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             replica.status = replica.started.process.wait(GONE_WITHIN_S)
+            replica.started.end()
         replica.gone_s = time.perf_counter() - began
         self.count()
         self._tell(f"set server {BACKEND}/{replica.name} state maint")

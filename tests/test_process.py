@@ -46,6 +46,27 @@ def python(program: str, *words: str) -> list[str]:
     return [sys.executable, "-c", program, *words]
 
 
+# Writes the number of a child of its own; then ends, or stays.
+LEAVES = """
+import os, pathlib, signal, subprocess, sys, time
+def leave(*_):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    new = pathlib.Path(sys.argv[1] + ".new")
+    new.write_text(str(child.pid))
+    new.rename(sys.argv[1])
+"""
+DIES = "leave(); sys.exit('boom')"
+STANDS = "leave(); time.sleep(600)"
+LAST = """
+def last(*_):
+    leave()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, last)
+pathlib.Path(sys.argv[1] + ".up").touch()
+time.sleep(600)
+"""
+
+
 def never() -> bool:
     return False
 
@@ -88,10 +109,42 @@ def test_whoever_does_not_heed_is_ended_all_the_same(tmp_path: Path) -> None:
     assert {each.process.poll() for each in several} <= {-9, -15}
 
 
-def runs(process: psutil.Process) -> bool:
+def test_what_a_server_started_ends_though_it_died_before_it_was_ready(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    started = Started("toy", python(LEAVES + DIES, str(file)))
+    with pytest.raises(NotServing, match="boom"):
+        started.until(never)
+    until(lambda: not runs(left(file)))
+    stop([started])
+
+
+def test_what_a_server_started_ends_though_it_died_while_it_served(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    started = Started("toy", python(LEAVES + STANDS, str(file)))
+    until(file.is_file)
+    started.process.kill()
+    stop([started])
+    until(lambda: not runs(left(file)))
+
+
+def test_what_a_server_starts_last_ends_too(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    started = Started("toy", python(LEAVES + LAST, str(file)))
+    until((tmp_path / "child.up").is_file)
+    stop([started])
+    until(lambda: not runs(left(file)))
+
+
+def left(file: Path) -> int:
+    """Whom a server that has ended had started."""
+    return int(file.read_text())
+
+
+def runs(process: psutil.Process | int) -> bool:
     """Where nobody reaps orphans, one that was killed stays as a zombie."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
