@@ -43,6 +43,8 @@ class Started:
 
     name         for what is told of it
     environment  all of it; None: ours
+
+    Raises NotServing where it cannot be started.
     """
 
     def __init__(
@@ -52,15 +54,20 @@ class Started:
         self._ended = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - until it is stopped
         self._began = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._log.close()
+            why = f"{error.strerror}: {command[0]}"
+            raise NotServing(f"{name} cannot be started: {why}") from None
 
     def until(self, ready: Ready, within_s: float = READY_WITHIN_S) -> float:
         """
@@ -68,7 +75,8 @@ class Started:
 
         Raises NotServing with the end of its log where it ends or is not ready in time.
         """
-        while not ready():
+        # Ready though it ended: then somebody else answers at its port.
+        while not ready() or self.process.poll() is not None:
             late = time.perf_counter() - self._began > within_s
             if ended := self.process.poll() is not None:
                 self.end()

@@ -92,6 +92,22 @@ def test_one_that_ends_at_once_shows_the_end_of_its_log() -> None:
         raise AssertionError("it is not ready")
 
 
+def test_one_that_ended_is_not_ready_though_somebody_else_answers() -> None:
+    started = Started("toy", python("raise SystemExit('address in use')"))
+    started.process.wait()
+    with pytest.raises(NotServing, match="toy did not become ready:\naddress in use"):
+        started.until(lambda: True)
+    stop([started])
+
+
+def test_one_that_cannot_be_started_is_one_line(tmp_path: Path) -> None:
+    stale = tmp_path / "serve"
+    stale.write_text("#!/nowhere/python\n")
+    stale.chmod(0o755)
+    with pytest.raises(NotServing, match=r"^toy cannot be started: No such file .*: .*serve$"):
+        Started("toy", [str(stale)])
+
+
 def test_one_that_is_never_ready_is_ended() -> None:
     started = Started("toy", python("import time; time.sleep(600)"))
     with pytest.raises(NotServing, match="toy did not become ready"):
