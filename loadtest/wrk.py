@@ -18,6 +18,7 @@ from loadtest.record import Unusable
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 LONGEST_ANSWER_S = 60
+TOLD = "\nfailed "  # its last line, if the script came to its end
 
 
 class Answered(NamedTuple):
@@ -55,8 +56,9 @@ def saturate(
         command = ["wrk", "-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s"]
         command += ["--timeout", f"{LONGEST_ANSWER_S}s", "-s", str(SCRIPT), url, "--"]
         done = subprocess.run([*command, file.name, mark], capture_output=True, text=True)
-    if done.returncode:
-        raise Unusable(f"wrk failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    if done.returncode or TOLD not in done.stdout:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise Unusable(f"wrk failed: {said[-1] if said else f'it ended with {done.returncode}'}")
     return read(done.stdout)
 
 
