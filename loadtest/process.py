@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -128,15 +128,26 @@ class Server:
         return [self.process, *self.process.children(recursive=True)]
 
     def cpu_s(self) -> float:
-        """User and system seconds of all its processes so far."""
-        return total_cpu_s(self.family())
+        """User and system seconds of all its processes so far. Raises NotServing if it ended."""
+        return self._of_all(cpu_s)
 
     def memory_bytes(self) -> int:
-        """Of all its processes; what they share counts once, where the system tells (PSS)."""
-        found = 0
-        for each in self.family():
+        """
+        Of all its processes; what they share counts once, where the system tells (PSS).
+
+        Raises NotServing if it ended.
+        """
+        return int(self._of_all(memory_bytes))
+
+    def _of_all(self, weigh: Callable[[psutil.Process], float]) -> float:
+        try:
+            itself, *others = self.family()
+            found = weigh(itself)
+        except psutil.NoSuchProcess:
+            raise NotServing(f"the server at {self.url} has ended") from None
+        for each in others:
             with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-                found += memory_bytes(each)
+                found += weigh(each)
         return found
 
 
@@ -211,14 +222,18 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def total_cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """User and system seconds of them all. Raises psutil.Error."""
-    times = [each.cpu_times() for each in processes]
-    return float(sum(each.user + each.system for each in times))
+def cpu_s(process: psutil.Process) -> float:
+    """
+    User and system seconds, and those of the children that ended. Raises psutil.Error.
+
+    Without them what a worker took is gone once another takes its place.
+    """
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def memory_bytes(process: psutil.Process) -> int:
-    """Its share of what it has in memory (PSS), or all where that is not told. As `total_cpu_s`."""
+    """Its share of what it has in memory (PSS), or all where that is not told. As `cpu_s`."""
     try:
         full = process.memory_full_info()
         return int(getattr(full, "pss", 0) or full.rss)

@@ -23,7 +23,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.meanwhile import meanwhile
-from loadtest.process import memory_bytes, total_cpu_s
+from loadtest.process import cpu_s, memory_bytes
 from loadtest.record import Unusable
 from loadtest.server import fetch, variants, workers_of
 
@@ -315,7 +315,7 @@ def _processes(host: str) -> list[psutil.Process]:
 def _cpu_s(processes: Sequence[psutil.Process]) -> float | None:
     """None where a process is not there, or is not ours to look at."""
     try:
-        return total_cpu_s(processes) if processes else None
+        return sum(map(cpu_s, processes)) if processes else None
     except psutil.Error:
         return None
 

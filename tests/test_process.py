@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -64,6 +65,21 @@ def last(*_):
 signal.signal(signal.SIGTERM, last)
 pathlib.Path(sys.argv[1] + ".up").touch()
 time.sleep(600)
+"""
+
+
+# The child works, and ends once a file is there; then its parent says so and stays.
+WORKS = """
+import pathlib, subprocess, sys, time
+subprocess.run([sys.executable, "-c", *sys.argv[1:]])
+pathlib.Path(sys.argv[2] + ".over").touch()
+time.sleep(600)
+"""
+CHILD = """
+import pathlib, sys, time
+while time.process_time() < 0.5: pass
+pathlib.Path(sys.argv[1] + ".done").touch()
+while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)
 """
 
 
@@ -180,5 +196,28 @@ def test_what_has_ended_cannot_be_weighed() -> None:
     started.process.wait()
     with pytest.raises(psutil.NoSuchProcess):
         memory_bytes(process)
-    with pytest.raises(psutil.NoSuchProcess):
-        server.cpu_s()
+    for weighed in (server.cpu_s, server.memory_bytes):
+        with pytest.raises(NotServing, match=r"^the server at .* has ended$"):
+            weighed()
+
+
+def test_what_a_child_took_is_not_forgotten_when_it_ends(tmp_path: Path) -> None:
+    file = tmp_path / "end"
+    started = Started("toy", python(WORKS, CHILD, str(file)))
+    server = Server("http://127.0.0.1:1", 0.0, psutil.Process(started.process.pid))
+    until((tmp_path / "end.done").is_file)
+    before = server.cpu_s()
+    file.touch()
+    until((tmp_path / "end.over").is_file)
+    assert server.cpu_s() >= before >= 0.5
+    stop([started])
+
+
+def test_a_child_that_ends_as_it_is_weighed_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = subprocess.Popen(python(""))
+    child = psutil.Process(gone.pid)
+    gone.wait()
+    itself = psutil.Process()
+    monkeypatch.setattr(Server, "family", lambda _: [itself, child])
+    server = Server("http://127.0.0.1:1", 0.0, itself)
+    assert server.cpu_s() > 0 and server.memory_bytes() > 0
