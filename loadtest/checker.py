@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from loadtest.complaint import Complaint
-from loadtest.record import Call, Result, Run
+from loadtest.record import Call, Result, Run, Unusable
 from loadtest.traffic import body, path, read_answer
 
 Alone = Mapping[tuple[str, str], Result]
@@ -58,7 +58,11 @@ class Checked:
 
 
 def alone(calls: Iterable[Call], variant: str, post: Post) -> Alone:
-    """Ask for every text once, one after another. What is not answered right is left out."""
+    """
+    Ask for every text once, one after another. What is not answered right is left out.
+
+    Raises Unusable where `post` does.
+    """
     return known((call, *post(path(call), body(call, variant))) for call in singles(calls))
 
 
@@ -82,21 +86,28 @@ def known(asked: Iterable[tuple[Call, int, bytes]]) -> Alone:
 
 @contextmanager
 def connection(host: str, headers: Mapping[str, str] | None = None) -> Iterator[Post]:
-    """One connection to ask over; opened again where it broke."""
+    """
+    One connection to ask over, be it behind a path; opened again where it broke.
+
+    Asking raises Unusable where no answer comes within PATIENCE_S: thousands may be to be asked.
+    """
     # Late, because Locust must patch the standard library before ssl is imported.
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
     parts = urlsplit(host)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     http = kind(parts.hostname or "127.0.0.1", parts.port, timeout=PATIENCE_S)
+    prefix = parts.path.rstrip("/")
 
     def post(path: str, body: bytes) -> tuple[int, bytes]:
         try:
             http.request(
-                "POST", path, body, {"Content-Type": "application/json", **(headers or {})}
+                "POST", prefix + path, body, {"Content-Type": "application/json", **(headers or {})}
             )
             answer = http.getresponse()
             return answer.status, answer.read()
+        except TimeoutError:
+            raise Unusable(f"no answer within {PATIENCE_S} s to a text asked alone") from None
         except (OSError, HTTPException):
             http.close()
             return 0, b""
@@ -137,6 +148,28 @@ def compared(
         wrong=_traced(calls, wrong, alone),
         sight=_sight(alone),
     )
+
+
+def together(found: Sequence[Checked]) -> Checked:
+    """Of several runs on the same calls, one at least."""
+    return Checked(
+        compared=sum(each.compared for each in found),
+        unknown=sum(each.unknown for each in found),
+        wrong=tuple(wrong for each in found for wrong in each.wrong),
+        sight=found[0].sight,
+    )
+
+
+def told(found: Checked) -> str:
+    """How much the comparison says."""
+    return f"{found.compared} answers, {found.unknown} unknown, {found.sight:.1%} of swaps are seen"
+
+
+def blind(found: Checked) -> list[str]:
+    """Why nothing is proved: no swap could have been seen; empty where one could."""
+    if found.compared or not found.unknown:
+        return []
+    return ["none of its answers could be compared: no text was answered when it was asked alone"]
 
 
 def complaints(found: Checked, variant: str, *, most: int = 5) -> list[Complaint]:

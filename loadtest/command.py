@@ -119,7 +119,12 @@ def run(args: argparse.Namespace) -> int:
         ended = error
     if not reports:
         return EXIT_UNUSABLE
-    settings = {**_told(args, facts, names), TITLE: str(stolen)}
+    compared = {
+        f"{name}, compared with its answers to each text alone": checker.told(each)
+        for found in reports
+        for name, each in found.checked.items()
+    }
+    settings = {**_told(args, facts, names), **compared, TITLE: str(stolen)}
     if ended:
         settings["broken off"] = _why(ended)
     try:
@@ -241,13 +246,15 @@ def _compared(
         if found is None:
             raise
         ended = error
+    checked = _checked(recorded.runs, calls, alone)
     result = findings(
         found,
         facts=facts,
         promises=promised,
         limit_s=limit_s,
-        swapped=_swapped(recorded.runs, calls, alone),
+        swapped=_swapped(checked),
         searches=searches,
+        checked={name: checker.together(each) for name, each in checked.items()},
     )
     if ended is None:
         return result
@@ -255,16 +262,23 @@ def _compared(
     raise _BrokenOff(replace(result, ended=f"{rounds}: {_why(ended)}"), ended)
 
 
-def _swapped(
+def _checked(
     runs: Sequence[Run], calls: Sequence[Call], alone: Mapping[str, checker.Alone]
-) -> list[Complaint]:
-    """Of all that was sent: turns, warm-ups, climbs and searches."""
+) -> dict[str, list[checker.Checked]]:
+    """Of all that was sent to each variant: turns, warm-ups, climbs and searches."""
+    found: dict[str, list[checker.Checked]] = {}
+    for run in runs:
+        each = checker.checked(calls, run, alone[run.variant])
+        found.setdefault(run.variant, []).append(each)
+    return found
+
+
+def _swapped(checked: Mapping[str, Sequence[checker.Checked]]) -> list[Complaint]:
     found = [
         complaint
-        for run in runs
-        for complaint in checker.complaints(
-            checker.checked(calls, run, alone[run.variant]), run.variant
-        )
+        for name, runs in checked.items()
+        for each in runs
+        for complaint in checker.complaints(each, name)
     ]
     return list(dict.fromkeys(found))
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from loadtest import bootstrap, figures, labelled
+from loadtest import bootstrap, checker, figures, labelled
 from loadtest.bootstrap import Difference, Drawn, Interval, Plan
+from loadtest.checker import Checked
 from loadtest.compare import Block, Climb, Comparison, Kind, rate
 from loadtest.complaint import Complaint
 from loadtest.crosscheck import mismatches
@@ -135,10 +136,11 @@ class Findings:
     broken       promises, and kept: those that were not
     mismatches   between the server's figures and the client's, and swapped answers
     doubts       why figures may not be believed
-    spoilt       why none of them may: the load was in the way
+    spoilt       why none of them may: the load was in the way, or no swap could be seen
     unjudged     promises of which nothing was proved, for the load was the limit
     ended        how it was broken off, which proves nothing; empty where it was not
     labelled     quality is of the very answers
+    checked      all answers of a variant against those of their texts alone
     """
 
     task: str
@@ -158,6 +160,7 @@ class Findings:
     labelled: bool = False
     climbs: Mapping[str, Climb] = field(default_factory=dict)
     searches: Mapping[str, Search] = field(default_factory=dict)
+    checked: Mapping[str, Checked] = field(default_factory=dict)
 
     def against(self, variant: str) -> list[str]:
         """What it broke or answered as nobody should."""
@@ -189,13 +192,15 @@ def findings(
     limit_s: float | None = None,
     swapped: Sequence[Complaint] = (),
     searches: Mapping[str, Search] | None = None,
+    checked: Mapping[str, Checked] | None = None,
     resamples: int = bootstrap.RESAMPLES,
 ) -> Findings:
     """
     facts     what the server says of its variants
     swapped   answers that were others'
+    checked   of each variant, all that it answered
     """
-    searches = searches or {}
+    searches, checked = searches or {}, checked or {}
     promises = promises or Promises()
     draws = {turn: _drawn(found, *turn, resamples) for turn in _turns(found)}
     noise = _noise(draws, found.variants[0])
@@ -221,13 +226,15 @@ def findings(
             *_doubts(found, rows),
             *_lacking(found, facts or {}),
             *_few(scored),
+            *_unknown(checked),
             *unproved(searches),
         ),
-        spoilt=tuple(_spoilt(found)),
+        spoilt=(*_spoilt(found), *_blind(checked)),
         unjudged=tuple(unjudged(promises, measured)),
         labelled=scored is not None,
         climbs=found.climbs,
         searches=searches,
+        checked=checked,
     )
 
 
@@ -491,6 +498,18 @@ def _lacking(found: Comparison, facts: Mapping[str, Fact]) -> list[Complaint]:
     return [Complaint(n, f"it cannot find {', '.join(each)}") for n, each in lacks.items() if each]
 
 
+def _unknown(checked: Mapping[str, Checked]) -> list[Complaint]:
+    return [
+        Complaint(
+            name,
+            f"{each.unknown} of its {each.compared + each.unknown} answers were compared with "
+            "nothing: their texts were not answered alone",
+        )
+        for name, each in checked.items()
+        if each.unknown
+    ]
+
+
 def _few(scored: _Scored | None) -> list[str]:
     if not (scored and scored.few):
         return []
@@ -502,6 +521,10 @@ def _spoilt(found: Comparison) -> list[Complaint]:
     return [
         Complaint(name, each) for name in found.variants for each in invalid(_load(found, name))
     ]
+
+
+def _blind(checked: Mapping[str, Checked]) -> list[Complaint]:
+    return [Complaint(name, why) for name, each in checked.items() for why in checker.blind(each)]
 
 
 def _load(found: Comparison, name: str) -> Generator:

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from loadtest import checker, traffic
 from loadtest.arrivals import BadArrivals, parse, plain
+from loadtest.checker import Checked
 from loadtest.complaint import Complaint
 from loadtest.figures import all_percentiles_s
 from loadtest.flags import above_0, count
@@ -88,6 +89,7 @@ class Rehearsal:
     What was seen.
 
     retried  requests that the proxy sent to another replica; None: it does not say any more
+    checked  the answers against those of their texts alone
     ended    how the play was broken off, which proves nothing; empty where it was not
     """
 
@@ -95,8 +97,12 @@ class Rehearsal:
     phases: tuple[Phase, ...]
     replicas: tuple[Replica, ...]
     retried: int | None
-    swapped: tuple[Complaint, ...] = ()
+    checked: Checked
     ended: str = ""
+
+    @property
+    def swapped(self) -> list[Complaint]:
+        return checker.complaints(self.checked, self.run.variant)
 
 
 # --- the play --------------------------------------------------------------------------------
@@ -260,7 +266,8 @@ def status(found: Rehearsal) -> int:
     """A swapped answer is one, however the play ended."""
     if found.swapped:
         return EXIT_BROKEN
-    return EXIT_UNUSABLE if found.ended else EXIT_BROKEN if broken(found) else 0
+    void = found.ended or checker.blind(found.checked)
+    return EXIT_UNUSABLE if void else EXIT_BROKEN if broken(found) else 0
 
 
 def told(found: Rehearsal) -> str:
@@ -273,6 +280,7 @@ def told(found: Rehearsal) -> str:
         f"{run.seconds:.0f} s at {run.arrivals}, while {len(found.replicas)} replicas came and "
         f"{sum(each.gone_s is not None for each in found.replicas)} went",
         *wrong,
+        *checker.blind(found.checked),
         "",
         f"{'':<18} {'seconds':>12} {'requests':>9} {'failed':>7} {'p50 ms':>8} {'p99 ms':>8}",
     ]
@@ -291,7 +299,7 @@ def told(found: Rehearsal) -> str:
     late_ms = 1000 * generator(run).late_p99_s
     again = "" if found.retried is None else f"haproxy asked again {found.retried} times; "
     load = f"the load took {run.cores:.2f} cores, p99 late {late_ms:.1f} ms"
-    return "\n".join([*lines, "", f"{again}{load}"])
+    return "\n".join([*lines, "", f"{again}{load}", f"compared: {checker.told(found.checked)}"])
 
 
 def _ms(seconds: float) -> str:
@@ -407,7 +415,7 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
         phases=tuple(phases),
         replicas=tuple(stage.replicas),
         retried=retried,
-        swapped=tuple(checker.complaints(checker.checked(calls, found, alone), args.variant)),
+        checked=checker.checked(calls, found, alone),
         ended=ended,
     )
 

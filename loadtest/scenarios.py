@@ -541,9 +541,9 @@ def _with_quality(
         for complaint in checker.complaints(checker.checked(calls, each, alone), outcome.variant)
     ]
     scores = labelled.told(calls, last, labels)
-    seen = f"{found.compared} answers, {found.unknown} unknown, {found.sight:.1%} of swaps are seen"
     return replace(
         outcome,
-        rows=(*outcome.rows, *scores, ("compared", seen)),
+        rows=(*outcome.rows, *scores, ("compared", checker.told(found))),
         swapped=tuple(dict.fromkeys(wrong)),
+        invalid=(*outcome.invalid, *checker.blind(found)),
     )

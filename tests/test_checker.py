@@ -14,8 +14,9 @@ import pytest
 
 from loadtest import checker
 from loadtest.checker import Checked, Post, Wrong, alone, checked, complaints, connection, singles
-from loadtest.record import Call, Request, Run
+from loadtest.record import Call, Request, Run, Unusable
 from loadtest.traffic import Traffic, body, calls, path, read_answer
+from tests.scripted import Reply, scripted
 
 
 class Lying(BaseHTTPRequestHandler):
@@ -123,6 +124,26 @@ def test_a_server_that_is_not_there_answers_nothing() -> None:
         assert post("/v1/ner", b"{}") == (0, b"")
 
 
+def test_texts_are_asked_alone_behind_the_path_that_the_server_is_behind() -> None:
+    with scripted(lambda _: Reply()) as server, connection(f"{server.url}/kadogo/") as post:
+        assert alone(ASKED[:1], "any", post) == {("ner", "Kano"): NOBODY}
+    assert server.heads[0].startswith("POST /kadogo/v1/ner HTTP/1.1\r\n")
+
+
+def test_the_first_text_that_gets_no_answer_in_time_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checker, "PATIENCE_S", 0.1)
+    said = r"^no answer within 0.1 s to a text asked alone$"
+    with (
+        scripted(lambda _: Reply(after_s=60)) as server,
+        connection(server.url) as post,
+        pytest.raises(Unusable, match=said),
+    ):
+        alone(ASKED, "any", post)
+    assert len(server.heads) <= 1
+
+
 # --- values ----------------------------------------------------------------------------------
 
 KANO, ABUJA, NOBODY = frozenset({(0, 4, "LOC")}), frozenset({(0, 5, "LOC")}), frozenset[Any]()
@@ -166,6 +187,20 @@ def test_many_wrong_answers_are_a_few_complaints() -> None:
     told = [*map(str, complaints(found, "v"))]
     assert len(told) == 6 and told[-1] == "v: so were 4 more of 50 calls"
     assert len(complaints(replace(found, wrong=found.wrong[:5]), "v")) == 5
+
+
+def test_where_no_text_was_answered_alone_nothing_is_proved_of_what_was_answered() -> None:
+    found = checker.compared(ASKED, [(0, (KANO,))], {})
+    assert checker.blind(found)[0].startswith("none of its answers could be compared")
+    assert checker.blind(checker.compared(ASKED, [], {})) == []
+    assert checker.blind(checker.compared(ASKED, [(0, (KANO,)), (1, (KANO,))], KNOWN)) == []
+
+
+def test_several_runs_are_told_together() -> None:
+    one = Checked(compared=50, unknown=1, wrong=(Wrong(3, None),), sight=0.5)
+    both = checker.together([one, replace(one, unknown=0, wrong=())])
+    assert both.wrong == (Wrong(3, None),)
+    assert checker.told(both) == "100 answers, 1 unknown, 50.0% of swaps are seen"
 
 
 def test_a_text_that_two_calls_share_is_one_single() -> None:

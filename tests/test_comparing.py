@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import loadtest
 from loadtest import checker, command, figures, traffic
+from loadtest.checker import Checked
 from loadtest.compare import Comparison, Settings, compare, turns
 from loadtest.complaint import Complaint
 from loadtest.figures import DROPPED
@@ -294,6 +295,19 @@ def test_what_is_faster_is_told_from_what_is_the_same(found: Findings) -> None:
     assert found.differences["fast", "base", "rate"].ratio.mean == pytest.approx(2.5, rel=0.05)
     assert 1 < found.noise["rate"] < 1.1
     assert ("fast", "base", "cpu") not in found.differences
+
+
+def test_answers_that_were_compared_with_nothing_are_doubted(comparison: Comparison) -> None:
+    known = Checked(compared=100, unknown=0, wrong=(), sight=1.0)
+    told = findings(
+        comparison, checked={"base": known, "fast": replace(known, unknown=7)}, resamples=50
+    )
+    [doubt] = [str(each) for each in told.doubts if "alone" in str(each)]
+    assert not told.spoilt
+    blind = replace(known, compared=0, unknown=7)
+    [why] = findings(comparison, checked={"fast": blind}, resamples=50).spoilt
+    assert why.variant == "fast" and "none of its answers could be compared" in why.why
+    assert doubt.startswith("fast: 7 of its 107 answers were compared with nothing")
 
 
 def test_promises_are_judged_on_the_figures(comparison: Comparison) -> None:

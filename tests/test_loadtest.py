@@ -71,6 +71,7 @@ def test_variants_of_two_tasks_are_compared_each_with_its_own(
     told = (tmp_path / "comparison.md").read_text()
     assert told.startswith("# Variants compared")
     assert re.search(r"stolen by the host's other guests: \d+\.\d% of the CPU time", told)
+    assert re.search(r"news-int8, compared .* alone: \d+ answers, 0 unknown, \d", told)
     assert "peak answers/s" in done.stdout and "open 1 of 6: ner-base" in done.stderr
 
 

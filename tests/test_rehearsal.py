@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from loadtest import rehearsal
-from loadtest.complaint import Complaint
+from loadtest.checker import Checked, Wrong
 from loadtest.record import Run
 from loadtest.rehearsal import Phase, Rehearsal, Replica, Stage, broken, status, told
 from models.spec import Task
@@ -23,6 +23,7 @@ from tests.queues import request, run
 from tests.tiny import write_variant
 
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+ALIKE = Checked(compared=100, unknown=0, wrong=(), sight=0.999)
 STATISTICS = """# pxname,svname,hrsp_2xx,wretr,wredis
 kadogo,kadogo1,50,0,0
 kadogo,BACKEND,50,0,0
@@ -35,7 +36,9 @@ def replica(name: str, **changes: Any) -> Replica:
 
 
 def rehearsed(found: Run, *replicas: Replica) -> Rehearsal:
-    return Rehearsal(run=found, phases=(Phase("all", 0, 10),), replicas=replicas, retried=3)
+    return Rehearsal(
+        run=found, phases=(Phase("all", 0, 10),), replicas=replicas, retried=3, checked=ALIKE
+    )
 
 
 def answered(**changes: Any) -> Run:
@@ -48,6 +51,7 @@ def test_a_play_in_which_all_is_answered_is_told_so() -> None:
     assert broken(found) == []
     assert told(found).startswith("none of 100 requests failed in 10 s at poisson:100, while 2 ")
     assert "asked again 3 times" in told(found)
+    assert told(found).endswith("compared: 100 answers, 0 unknown, 99.9% of swaps are seen")
 
 
 def test_a_request_that_failed_breaks_it_and_is_counted_in_its_phase() -> None:
@@ -99,7 +103,8 @@ def test_a_play_that_breaks_off_proves_nothing_unless_answers_were_swapped() -> 
     assert status(lost) == 2
     assert told(lost).startswith(f"broken off, which proves nothing: {why}\nnone of 100 requests")
     assert "asked again" not in told(lost)
-    assert status(replace(lost, swapped=(Complaint("ner-int8", "was swapped"),))) == 1
+    assert status(replace(lost, checked=replace(ALIKE, wrong=(Wrong(7, 6),)))) == 1
+    assert status(replace(lost, ended="", checked=replace(ALIKE, compared=0, unknown=9))) == 2
     assert status(rehearsed(answered(), replica("kadogo1", status=-9))) == 1
     assert status(rehearsed(answered(), replica("kadogo1"))) == 0
 

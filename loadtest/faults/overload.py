@@ -50,7 +50,8 @@ class Found:
     resident        bytes of the workers, over the run
     recovery_s      after the last arrival, until a request is answered as fast as before
     swapped         answers that were not those of their texts
-    quality         of the very answers, name and value, where the texts are labelled
+    quality         of the very answers, name and value: scores, where the texts are labelled, and
+                    how many were compared with those of their texts alone
     cpu, lag_s      the client's own
     """
 
@@ -149,9 +150,12 @@ async def overloaded(
     recovery_s = await _recovered(pool, path, bodies, calm)
     pool.close()
     answered = _answered(run, variant, calls, bodies)
-    swapped = len(checker.checked(calls, answered, alone).wrong)
-    found = judged(run, rate, deadline_ms / 1000, tuple(memory), recovery_s, swapped)
-    return replace(found, quality=tuple(labelled.told(calls, answered, labels)))
+    checked = checker.checked(calls, answered, alone)
+    if why := checker.blind(checked):
+        raise Unusable(f"{variant}: {why[0]}")
+    found = judged(run, rate, deadline_ms / 1000, tuple(memory), recovery_s, len(checked.wrong))
+    scores = labelled.told(calls, answered, labels)
+    return replace(found, quality=(*scores, ("compared", checker.told(checked))))
 
 
 def judged(
@@ -191,9 +195,12 @@ def judged(
 
 
 async def _alone(pool: Pool, variant: str, calls: Sequence[Call]) -> checker.Alone:
+    """As `checker.alone`, with a client of another kind."""
     asked = []
     for call in checker.singles(calls):
         answer = await pool.post(traffic.path(call), traffic.body(call, variant))
+        if answer and not answer.status and answer.latency_s >= pool.timeout_s:
+            raise Unusable(f"no answer within {pool.timeout_s:g} s to a text asked alone")
         if answer:
             asked.append((call, answer.status, answer.body))
     return checker.known(asked)
