@@ -39,6 +39,7 @@ GOOD = Found(
     failed=0,
     dropped=0,
     swapped=0,
+    refused=9,
     told_s=0.5,
     took_s=0.6,
     resident=(100, 100, 100, 100, 100, 101),
@@ -51,6 +52,10 @@ GOOD = Found(
 def test_an_overload_that_keeps_its_promises_breaks_none() -> None:
     assert broken(GOOD) == invalid(GOOD) == []
     assert "goodput     95/s, 0.95 of the peak" in told(GOOD)
+    assert "Retry-After 500 ms said, 600 ms taken" in told(GOOD)
+    nobody = replace(GOOD, refused=0, told_s=None)
+    assert broken(nobody) == []
+    assert "Retry-After nobody refused" in told(nobody)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,7 @@ def test_an_overload_that_keeps_its_promises_breaks_none() -> None:
         ({"lost": 3}, "3 requests got no answer at all"),
         ({"swapped": 1}, "1 answers were not those of their texts"),
         ({"told_s": 2.0}, "refusals said 2000 ms, the queue took 600: not within a factor of 2"),
+        ({"told_s": None}, "9 refusals at the end did not say when to come back"),
         ({"resident": (9, 9, 9, 9, 12, 12)}, "memory grew by 33.3% from the middle"),
         ({"recovery_s": 9.0}, "it took 9.0 s to recover, above 5"),
     ],
@@ -101,7 +107,7 @@ def test_only_what_was_answered_by_its_deadline_counts() -> None:
     found = judged(run, 1.0, 1.0, (), 0.0, 0)
     assert (found.offered, found.accepted, found.in_time, found.lost) == (8, 4, 2, 1)
     assert (found.failed, found.dropped) == (1, 1)
-    assert (found.goodput, found.told_s, found.took_s) == (1.0, 0.4, 0.5)
+    assert (found.goodput, found.refused, found.told_s, found.took_s) == (1.0, 1, 0.4, 0.5)
     late = judged(replace(run, seconds=1.0), 1.0, 1.0, (), 0.0, 0)
     assert late.goodput == 1.0  # the last one came after that second
 

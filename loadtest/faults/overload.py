@@ -46,7 +46,8 @@ class Found:
     accepted        requests that were not refused, and how many of them were `in_time`
     lost            that got no answer at all; `failed`: one that is none of these
     dropped         arrivals that the client had no connection for
-    told_s, took_s  when refusals at the end said to come back, and how long the queue then took
+    refused         at the end
+    told_s, took_s  when these refusals said to come back, and how long the queue then took
     resident        bytes of the workers, over the run
     recovery_s      after the last arrival, until a request is answered as fast as before
     swapped         answers that were not those of their texts
@@ -64,6 +65,7 @@ class Found:
     failed: int
     dropped: int
     swapped: int
+    refused: int
     told_s: float | None
     took_s: float
     resident: tuple[int, ...]
@@ -110,6 +112,8 @@ def broken(found: Found) -> list[str]:
                 f"refusals said {found.told_s * 1000:.0f} ms, the queue took "
                 f"{found.took_s * 1000:.0f}: not within a factor of {RETRY:g}"
             )
+    elif found.refused:
+        wrong.append(f"{found.refused} refusals at the end did not say when to come back")
     if middle and last > GROWTH * middle:
         wrong.append(f"memory grew by {last / middle - 1:.1%} from the middle to the last third")
     if found.recovery_s > RECOVERY_S:
@@ -170,11 +174,8 @@ def judged(
     in_time = [each for each in accepted if each.status == 200 and each.latency_s <= deadline_s]
     last = max((each.due for each in run.answers), default=0.0)
     within = sum(each.latency_s <= deadline_s for each in run.in_time)
-    told = [
-        each.retry_after_s
-        for each in run.answers
-        if each.due > last - 0.2 and each.retry_after_s is not None
-    ]
+    refused = [e for e in run.answers if e.due > last - 0.2 and e.status in traffic.REFUSED]
+    told = [each.retry_after_s for each in refused if each.retry_after_s is not None]
     return Found(
         peak=peak,
         goodput=within / run.seconds,
@@ -185,6 +186,7 @@ def judged(
         failed=sum(each.status not in (0, 200, 504, *traffic.REFUSED) for each in run.answers),
         dropped=run.dropped,
         swapped=swapped,
+        refused=len(refused),
         told_s=statistics.median(told) if told else None,
         took_s=max((each.done for each in accepted), default=last) - last,
         resident=resident,
@@ -262,7 +264,8 @@ def told(found: Found) -> str:
     memory = (
         f"{found.resident[0] >> 20} to {found.resident[-1] >> 20} MiB" if found.resident else "-"
     )
-    said = "-" if found.told_s is None else f"{found.told_s * 1000:.0f} ms"
+    said = "nothing" if found.told_s is None else f"{found.told_s * 1000:.0f} ms"
+    retry = f"{said} said, {found.took_s * 1000:.0f} ms taken"
     return "\n".join(
         [
             f"peak        {found.peak:.0f} answers/s in time",
@@ -270,7 +273,7 @@ def told(found: Found) -> str:
             f"{found.swapped} swapped",
             f"in time     {kept:.2%} of the accepted",
             f"goodput     {found.goodput:.0f}/s, {share:.2f} of the peak",
-            f"Retry-After {said} said, {found.took_s * 1000:.0f} ms taken",
+            f"Retry-After {retry if found.refused else 'nobody refused'}",
             f"memory      {memory}",
             f"recovery    {found.recovery_s:.2f} s",
             f"client      {found.cpu:.1%} of the machine, late by {found.lag_s * 1000:.1f} ms",
