@@ -63,7 +63,7 @@ class Row:
     rate      right answers a second at the peak; at least that, where the load was the limit
     p50 ...   seconds, at the comparison's rate
     goodput   right answers within the limit, a second, at that rate
-    failed    share of the arrivals
+    failed    share of the arrivals; peak_failed: at the peak
     load      how its generator did, in all rounds at that rate
     histogram of right answers, HDR
     rounds    p99 and peak rate of every round, in their order
@@ -78,6 +78,8 @@ class Row:
     answers: int
     failed: float
     failures: Mapping[str, int]
+    peak_failed: float
+    peak_failures: Mapping[str, int]
     load: Generator
     server: Server
     histogram: str
@@ -355,8 +357,7 @@ def _row(
 ) -> Row:
     peak, loaded = found.of(name, "peak"), found.of(name, "open")
     runs = [each.run for each in loaded]
-    arrivals = figures.arrivals(runs)
-    failures = figures.failures(runs)
+    full = [each.run for each in peak]
     return Row(
         variant=name,
         rate=bootstrap.interval(draws[RATE]),
@@ -365,8 +366,10 @@ def _row(
         p999_s=figures.percentile_s(runs, 0.999),
         goodput=None if limit_s is None else figures.goodput(runs, limit_s),
         answers=sum(len(run.right) for run in runs),
-        failed=sum(failures.values()) / arrivals if arrivals else 1.0,
-        failures=failures,
+        failed=_failed(runs),
+        failures=figures.failures(runs),
+        peak_failed=_failed(full),
+        peak_failures=figures.failures(full),
         load=_load(found, name),
         server=_server(loaded, draws),
         histogram=figures.encoded(each.latency_s for run in runs for each in run.right),
@@ -377,6 +380,12 @@ def _row(
             "p99": [figures.percentile_s([run], 0.99) for run in runs],
         },
     )
+
+
+def _failed(runs: Sequence[Run]) -> float:
+    """The share of the arrivals."""
+    arrivals = figures.arrivals(runs)
+    return sum(figures.failures(runs).values()) / arrivals if arrivals else 1.0
 
 
 def _server(blocks: Sequence[Block], draws: Mapping[str, Drawn]) -> Server:
@@ -466,10 +475,15 @@ def _doubts(found: Comparison, rows: Sequence[Row]) -> list[Complaint | str]:
     full = f"at its peak the load took more than {CORES:g} of a core: it may do more"
     said: list[Complaint | str] = [Complaint(row.variant, full) for row in rows if row.least]
     for row in rows:
-        if row.failed > BELIEVED_FAILURES:
-            worst = next(iter(row.failures), "")
-            why = f"{row.failed:.1%} of its requests failed, mostly {worst}"
-            said.append(Complaint(row.variant, why))
+        for share, failures, where in (
+            (row.failed, row.failures, ""),
+            (row.peak_failed, row.peak_failures, " at its peak"),
+        ):
+            if share > BELIEVED_FAILURES:
+                why = (
+                    f"{share:.1%} of its requests failed{where}, mostly {next(iter(failures), '')}"
+                )
+                said.append(Complaint(row.variant, why))
     if repeated := sum(bool(block.before) for block in found.blocks):
         turns = f"{repeated} of {len(found.blocks)} turns"
         said.append(f"{turns} were taken again: their requests went out late")

@@ -297,6 +297,27 @@ def test_what_is_faster_is_told_from_what_is_the_same(found: Findings) -> None:
     assert ("fast", "base", "cpu") not in found.differences
 
 
+def test_what_failed_at_the_peak_is_told() -> None:
+    def refuses(variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+        found = Queues({"a": 0.01, "b": 0.003})(variant, arrivals, seconds, seed)
+        if variant == "a" or not arrivals.startswith("closed"):
+            return found
+        odd = [
+            replace(each, status=503, error="HTTP 503") if i % 2 else each
+            for i, each in enumerate(found.requests)
+        ]
+        return replace(found, requests=tuple(odd))
+
+    told = findings(compare("ner", ["a", "b"], CALLS, refuses, settings=SETTINGS), resamples=50)
+    row = told.row("b")
+    assert row.peak_failed == pytest.approx(0.5, abs=0.01) and row.failed == 0
+    assert row.peak_failures.keys() == {"HTTP 503"} and told.row("a").peak_failed == 0
+    [doubt] = [str(each) for each in told.doubts if "failed" in str(each)]
+    assert re.fullmatch(
+        r"b: (50\.0|49\.9)% of its requests failed at its peak, mostly HTTP 503", doubt
+    )
+
+
 def test_answers_that_were_compared_with_nothing_are_doubted(comparison: Comparison) -> None:
     known = Checked(compared=100, unknown=0, wrong=(), sight=1.0)
     told = findings(

@@ -66,6 +66,8 @@ def row(name: str, rate: float, p99_s: float, f1: float | None, drop: float = 0.
         answers=2000,
         failed=0.0,
         failures={},
+        peak_failed=0.0,
+        peak_failures={},
         load=Generator(
             seconds=40, sent=2796, dropped=4, late_p99_s=0.0012, p99_s=p99_s, cores=0.25
         ),

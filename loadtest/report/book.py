@@ -134,6 +134,8 @@ def _row(row: Row, price: float) -> dict[str, Any]:
         "answers": row.answers,
         "failed": row.failed,
         "failures": row.failures,
+        "peak_failed": row.peak_failed,
+        "peak_failures": row.peak_failures,
         "load": {
             "offered": row.load.offered,
             "sent": row.load.achieved,
