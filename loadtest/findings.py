@@ -15,12 +15,12 @@ import numpy as np
 from loadtest import bootstrap, checker, figures, labelled
 from loadtest.bootstrap import Difference, Drawn, Interval, Plan
 from loadtest.checker import Checked
-from loadtest.compare import Block, Climb, Comparison, Kind, rate
+from loadtest.compare import Block, Climb, Comparison, rate
 from loadtest.complaint import Complaint
 from loadtest.crosscheck import mismatches
 from loadtest.promises import Measured, Promises, broken, kept, unjudged
 from loadtest.record import Run
-from loadtest.validity import CORES, Generator, generator, invalid
+from loadtest.validity import CORES, Generator, generator, invalid, unhindered
 from loadtest.watch import Fact, Quality
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -370,7 +370,7 @@ def _row(
         failures=figures.failures(runs),
         peak_failed=_failed(full),
         peak_failures=figures.failures(full),
-        load=_load(found, name),
+        load=_load(runs),
         server=_server(loaded, draws),
         histogram=figures.encoded(each.latency_s for run in runs for each in run.right),
         bytes=fact.bytes if fact else None,
@@ -422,7 +422,7 @@ class _Scored:
 
 def _scored(found: Comparison) -> _Scored | None:
     """None where the texts are not labelled."""
-    whole = {name: _whole(found, name, "open") for name in found.variants}
+    whole = {name: _whole(_open(found, name)) for name in found.variants}
     scores = {
         name: each["f1"]
         for name, run in whole.items()
@@ -452,9 +452,8 @@ def _evident(found: Comparison, facts: Mapping[str, Fact]) -> dict[str, Quality]
     return {name: each for name, each in known.items() if each}
 
 
-def _whole(found: Comparison, name: str, kind: Kind) -> Run:
+def _whole(runs: Sequence[Run]) -> Run:
     """All rounds as one run: of quality, time is no part."""
-    runs = [each.run for each in found.of(name, kind)]
     return replace(runs[0], requests=tuple(each for run in runs for each in run.requests))
 
 
@@ -532,8 +531,11 @@ def _few(scored: _Scored | None) -> list[str]:
 
 def _spoilt(found: Comparison) -> list[Complaint]:
     """Of all rounds together: one late moment does not spoil the others."""
+    senders = found.settings.senders
     return [
-        Complaint(name, each) for name in found.variants for each in invalid(_load(found, name))
+        Complaint(name, each)
+        for name in found.variants
+        for each in invalid(_load([unhindered(run, senders) for run in _open(found, name)]))
     ]
 
 
@@ -541,10 +543,13 @@ def _blind(checked: Mapping[str, Checked]) -> list[Complaint]:
     return [Complaint(name, why) for name, each in checked.items() for why in checker.blind(each)]
 
 
-def _load(found: Comparison, name: str) -> Generator:
-    runs = [each.run for each in found.of(name, "open")]
+def _open(found: Comparison, name: str) -> list[Run]:
+    return [each.run for each in found.of(name, "open")]
+
+
+def _load(runs: Sequence[Run]) -> Generator:
     whole = replace(
-        _whole(found, name, "open"),
+        _whole(runs),
         seconds=sum(run.seconds for run in runs),
         dropped=sum(run.dropped for run in runs),
         cores=float(np.mean([run.cores for run in runs])),

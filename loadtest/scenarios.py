@@ -27,7 +27,7 @@ from loadtest.record import Call, Request, Run, Unusable
 from loadtest.search import PRECISION, Step, largest
 from loadtest.stolen import TITLE, Stolen
 from loadtest.texts import BadTraffic
-from loadtest.validity import generator, invalid, unhindered
+from loadtest.validity import generator, in_the_way, invalid
 
 DEFAULT_HOST = "http://127.0.0.1:3000"
 EXIT_BROKEN, EXIT_UNUSABLE = 1, 2
@@ -121,11 +121,11 @@ def server(
 
     found = largest(measure, start=start, precision=precision)
     last = found.steps[-1].figures
-    reasons = invalid(generator(last)) if found.rate else []
+    reasons = in_the_way(last, senders) if found.rate else []
     # Those above it have no part in the answer.
     above = [s for s in found.steps if not s.kept and s.rate > (found.rate or 0.0)]
     broke = [s.figures for s in above if s.rate == min(each.rate for each in above)]
-    doubts = (each for run in broke for each in _in_the_way(run, limit_s, senders))
+    doubts = (each for run in broke for each in in_the_way(run, senders))
     reasons += dict.fromkeys(f"where the limit broke {each}" for each in doubts)
     within = f"with a p99 within {_ms(limit_s)}"
     if found.rate is None:
@@ -213,7 +213,7 @@ def burst(
         ),
         runs=(*runs, run),
         broken=(*_failures(run), *wrong),
-        invalid=tuple(invalid(generator(run))),
+        invalid=tuple(in_the_way(run, CALLERS)),
     )
 
 
@@ -256,7 +256,7 @@ def soak(
         ),
         runs=(run,),
         broken=tuple(wrong),
-        invalid=tuple(invalid(generator(run))),
+        invalid=tuple(in_the_way(run, CALLERS)),
     )
 
 
@@ -289,15 +289,6 @@ def told(outcome: Outcome) -> str:
     width = max(len(name) for name, _ in outcome.rows)
     lines = [f"{name:<{width}}  {value}" for name, value in outcome.rows]
     return "\n".join([outcome.verdict, *outcome.broken, *outcome.swapped, "", *lines])
-
-
-def _in_the_way(run: Run, limit_s: float, senders: int) -> list[str]:
-    """Why a step that broke the limit says nothing of the server; none: it was the server."""
-    sent = replace(run, dropped=0)
-    # Where all senders were busy, what waited and was dropped waited for the server. But where all
-    # that was sent kept the limit, so many senders were too few.
-    found = run if latency(sent, 0.99) <= limit_s else sent
-    return invalid(generator(unhindered(found, senders)))
 
 
 def _p99_told(run: Run) -> str:

@@ -91,22 +91,29 @@ def late(found: Generator) -> bool:
     return found.late_p99_s > _bound(found)
 
 
+def in_the_way(run: Run, senders: int) -> list[str]:
+    """Why an open loop of so many senders says nothing of its server, whatever that did."""
+    return invalid(generator(unhindered(run, senders)))
+
+
 def stalled(run: Run, senders: int) -> bool:
-    """
-    Whether the generator itself was late: of the requests that went out while one of so many
-    senders was free. Where none was, it was the server that kept them.
-    """
+    """Whether the generator itself was late."""
     return late(generator(unhindered(run, senders)))
 
 
 def unhindered(run: Run, senders: int) -> Run:
-    """Of its requests those that were due while one of so many senders was free."""
+    """
+    Without what waited for the server: requests that were due while none of so many senders was
+    free. And what was dropped, if ever all were busy: it waited for a sender, too.
+    """
     sent = np.sort([each.sent_s for each in run.requests])
     done = np.sort([each.done_s for each in run.requests])
     due = np.array([each.due_s for each in run.requests])
     under_way = np.searchsorted(sent, due, "right") - np.searchsorted(done, due, "right")
     free = [each for each, busy in zip(run.requests, under_way, strict=True) if busy < senders]
-    return replace(run, requests=tuple(free))
+    at_once = np.arange(1, len(sent) + 1) - np.searchsorted(done, sent, "right")
+    kept = bool((at_once >= senders).any())
+    return replace(run, requests=tuple(free), dropped=0 if kept else run.dropped)
 
 
 def _bound(found: Generator) -> float:

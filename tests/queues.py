@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,17 @@ def request(number: int, due_s: float, took_s: float, error: str | None = None) 
         status=503 if error else 200,
         error=error,
     )
+
+
+def kept(found: Run, senders: int, answer_s: float) -> Run:
+    """So many senders send what is due; the server keeps each of them for so long."""
+    free = [0.0] * senders
+    requests = []
+    for each in found.requests:
+        sent_s = max(each.due_s, heapq.heappop(free))
+        heapq.heappush(free, sent_s + answer_s)
+        requests.append(replace(each, sent_s=sent_s, done_s=sent_s + answer_s))
+    return replace(found, requests=tuple(requests))
 
 
 def run(

@@ -30,7 +30,7 @@ from loadtest.record import Call, Run, Unusable
 from loadtest.report.verdict import verdict
 from loadtest.validity import generator, late, stalled
 from loadtest.watch import Fact, Look, Quality
-from tests.queues import CALLS, Queues, request, run
+from tests.queues import CALLS, Queues, kept, request, run
 
 SETTINGS = Settings(rounds=6, peak_s=1.0, open_s=4.0, warmup_s=0.5, follow_s=0.0)
 SERVICE_S = {"base": 0.010, "alike": 0.010, "fast": 0.004}
@@ -378,6 +378,24 @@ def answered(comparison: Comparison, languages: tuple[str, ...]) -> Comparison:
         requests = tuple(replace(each, answer=(said,)) for each in block.run.requests)
         blocks.append(replace(block, run=replace(block.run, requests=requests)))
     return replace(comparison, calls=calls, blocks=tuple(blocks))
+
+
+def test_a_variant_too_slow_for_the_rate_breaks_its_promise_and_spoils_nothing() -> None:
+    class Slow(Queues):
+        """It answers within three seconds, whatever the rate: all senders are busy."""
+
+        def __call__(self, variant: str, arrivals: str, seconds: float, seed: int) -> Run:
+            found = super().__call__(variant, arrivals, seconds, seed)
+            slow = variant == "slow" and arrivals.startswith("poisson")
+            return kept(found, SETTINGS.senders, 3.0) if slow else found
+
+    settings = replace(SETTINGS, rate=150.0)
+    engine = Slow({"fast": 0.004, "slow": 0.004})
+    found = compare("ner", ["fast", "slow"], CALLS, engine, settings=settings)
+    told = findings(found, promises=parse("[defaults]\np99_ms = 250"), limit_s=0.25, resamples=50)
+    assert late(told.row("slow").load) and not told.void
+    assert [each.variant for each in told.broken] == ["slow"]
+    assert verdict(told).headline.startswith("Deploy `fast`")
 
 
 def test_a_load_that_was_in_the_way_proves_nothing(comparison: Comparison) -> None:

@@ -22,7 +22,9 @@ from loadtest.arrivals import BadArrivals, Bursts, Closed, due, parse, phases
 from loadtest.record import Call, Request, Run, Unusable
 from loadtest.scenarios import LEAST_S, Outcome, burst, latency, offline, server, single, soak, told
 from loadtest.server import workers_of
+from loadtest.validity import generator, invalid
 from models.spec import Task
+from tests.queues import kept
 from tests.scripted import Reply, desk, limited, scripted
 from tests.test_serve import Server, serving
 from tests.tiny import write_variant
@@ -255,6 +257,20 @@ def _soaked(
         resident=lambda: memory,
         limit_s=limit_s,
     )
+
+
+def test_a_server_that_keeps_all_senders_waiting_breaks_a_soak_and_a_burst() -> None:
+    def ask(arrivals: str, seconds: float) -> Run:
+        moments = due(parse(arrivals), seconds=seconds, seed=1)
+        requests = [_request(at, 0.01) for at in moments]
+        return kept(_run(arrivals, seconds, requests), scenarios.CALLERS, 10.0)
+
+    arrivals = "bursts:50/8s,400/2s"
+    bursts = burst(ask, seconds=120, seed=1, limit_s=0.1, arrivals=arrivals)
+    long = soak(ask, seconds=60, rate=200, resident=tuple, limit_s=0.1)
+    for found in (bursts, long):
+        assert invalid(generator(found.runs[-1])) and not found.invalid
+        assert scenarios.status(found) == 1
 
 
 def test_a_soak_that_stays_as_it_was_breaks_nothing() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from loadtest.record import Request, Run
 from loadtest.search import Found, largest
-from loadtest.validity import Generator, generator, invalid
+from loadtest.validity import Generator, generator, in_the_way, invalid, unhindered
+from tests.queues import kept, request, run
 
 SERVICE_S = 0.01
 LIMIT_S = 0.05
@@ -117,6 +118,19 @@ def test_a_generator_that_keeps_up_is_believed() -> None:
 def test_a_generator_in_the_way_is_not_believed(change: dict[str, float], said: str) -> None:
     [reason] = invalid(replace(GOOD, **change))  # type: ignore[arg-type]
     assert said in reason
+
+
+def test_what_waited_for_the_server_or_was_dropped_meanwhile_is_not_the_generators() -> None:
+    due = [request(i, i / 100, 0.01) for i in range(1000)]
+    # Of five senders each is busy for a second: five a second are sent of a hundred.
+    busy = kept(run("v", due, seconds=10, dropped=500), 5, 1.0)
+    assert len(invalid(generator(busy))) == 2
+    assert in_the_way(busy, 5) == [] and unhindered(busy, 5).dropped == 0
+    assert 0 < len(unhindered(busy, 5).requests) <= 5
+    # Nobody was kept: what was dropped was the generator's to send.
+    free = run("v", due, seconds=10, dropped=500)
+    [why] = in_the_way(free, 5)
+    assert "of the arrivals were dropped" in why and unhindered(free, 5) == free
 
 
 def test_a_run_says_how_its_generator_did() -> None:
