@@ -7,6 +7,7 @@ failed twice in a row, and the answer must be kept once more, for longer.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ Measure = Callable[[float, bool], tuple[bool, Figures]]
 
 PRECISION = 0.05
 FACTOR = 2.0
-CONFIRMATIONS = 6
+CONFIRMATIONS = 6  # lower by the precision each; then by the factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Step(Generic[Figures]):
 @dataclass(frozen=True, slots=True)
 class Found(Generic[Figures]):
     """
-    rate   confirmed; None: not even the least rate was kept, or nothing could be confirmed
+    rate   confirmed; None: not even the least rate was kept
     bounded  False where `rate` was kept and nothing above it was tried: the limit lies higher
     steps  in the order they were measured
     """
@@ -55,7 +56,8 @@ def largest(
     Doubles or halves from `start` until the limit lies between two rates, then bisects (by ratio)
     until they are within `precision` of each other, then confirms the lower one.
 
-    A lower one that is not confirmed gives way to the next, lower by `precision`.
+    A lower one that is not confirmed gives way to the next, lower by `precision` and after some by
+    half, until one is or it is the least.
     """
     steps: list[Step[Figures]] = []
 
@@ -72,11 +74,13 @@ def largest(
     while high is not None and high > low * (1 + precision):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if keeps(middle) else (low, middle)
-    for _ in range(CONFIRMATIONS):
+    for number in itertools.count(1):
         steps.append(Step(low, *measure(low, True), confirming=True))
         if steps[-1].kept:
             return Found(low, high is not None, tuple(steps))
-        low, high = low / (1 + precision), low
+        if low <= least:
+            break
+        low, high = max(least, low / (1 + precision if number < CONFIRMATIONS else FACTOR)), low
     return Found(None, True, tuple(steps))
 
 

@@ -90,9 +90,15 @@ def test_a_limit_that_everything_keeps_is_not_bounded() -> None:
     assert found == replace(found, rate=75, bounded=False)
 
 
+def test_a_rate_that_is_kept_for_long_is_found_however_much_lower_it_is() -> None:
+    found = largest(lambda rate, longer: (rate <= (3 if longer else 100), None), start=10)
+    assert found.rate is not None and 1.5 <= found.rate <= 3 and found.bounded
+
+
 def test_what_is_never_confirmed_has_no_rate_and_ends() -> None:
-    found = largest(lambda rate, longer: (rate <= 100 and not longer, None), start=10)
+    found = largest(lambda rate, longer: (rate <= 100 and not longer, None), start=10, least=1)
     assert found.rate is None and len(found.steps) < 40
+    assert found.steps[-1].rate == 1 and found.steps[-1].confirming
 
 
 GOOD = Generator(seconds=10, sent=1000, dropped=0, late_p99_s=0.002, p99_s=0.02, cores=0.2)
