@@ -48,6 +48,7 @@ OFFLINE_CALLERS = 64
 STEP = 1 / 3  # of the confirming run, as long is a step of the search
 CALM, BURST = 0.4, 1.2  # of the peak, where no bursts are named
 AFTER_S = 5.0
+IN_BURSTS = "in bursts"
 SOAK = 0.7
 GROWTH = 1.05
 DRIFT = 1.25
@@ -200,6 +201,10 @@ def burst(
         if limit_s is not None and latency(stretches[name], 0.99) > limit_s
     ]
     answered = ", ".join(f"{value} {name}" for name, value in told.items())
+    broken = (*_failures(run), *wrong)
+    reasons = in_the_way(run, CALLERS)
+    if IN_BURSTS not in told and not broken:
+        reasons.append("no burst fell into the run: make it longer")
     return Outcome(
         scenario="burst",
         variant=run.variant,
@@ -212,8 +217,8 @@ def burst(
             ),
         ),
         runs=(*runs, run),
-        broken=(*_failures(run), *wrong),
-        invalid=tuple(in_the_way(run, CALLERS)),
+        broken=broken,
+        invalid=tuple(reasons),
     )
 
 
@@ -318,12 +323,12 @@ def _stretches(run: Run, dropped: Sequence[float], found: Sequence[Phase]) -> di
 
     def place(due_s: float) -> str:
         if any(start <= due_s < end for start, end in bursts):
-            return "in bursts"
+            return IN_BURSTS
         if any(end <= due_s < end + AFTER_S for _, end in bursts):
             return f"in the {AFTER_S:g} s after"
         return "while calm"
 
-    names = ("in bursts", f"in the {AFTER_S:g} s after", "while calm")
+    names = (IN_BURSTS, f"in the {AFTER_S:g} s after", "while calm")
     places: dict[str, list[Request]] = {name: [] for name in names}
     for each in run.requests:
         places[place(each.due_s)].append(each)

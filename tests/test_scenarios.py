@@ -241,6 +241,15 @@ def test_burst_wants_bursts() -> None:
         burst(_queue, seconds=60, seed=1, arrivals="poisson:5")
 
 
+def test_a_run_into_which_no_burst_fell_proves_nothing_of_bursts() -> None:
+    seldom = "bursts:5/6000s,80/2s"
+    found = burst(_queue, seconds=60, seed=1, limit_s=0.1, arrivals=seldom)
+    assert found.invalid == ("no burst fell into the run: make it longer",)
+    assert scenarios.status(found) == 2
+    # But a limit that is broken while calm is.
+    assert scenarios.status(burst(_queue, seconds=60, seed=1, limit_s=0.001, arrivals=seldom)) == 1
+
+
 def _soaked(
     *,
     later: float = 0.01,
