@@ -421,28 +421,30 @@ class _Scored:
 
 
 def _scored(found: Comparison) -> _Scored | None:
-    """None where the texts are not labelled."""
+    """None where the texts are not labelled. Who answered none of them has no quality."""
+    if all(call.gold is None for call in found.calls):
+        return None
     whole = {name: _whole(_open(found, name)) for name in found.variants}
     scores = {
         name: each["f1"]
         for name, run in whole.items()
         if (each := labelled.scores(found.calls, run))
     }
-    if len(scores) < len(whole):
-        return None
-    best = max(scores, key=lambda name: scores[name].macro.mean)
+    best = max(scores, key=lambda name: scores[name].macro.mean, default="")
     apart = {
-        name: labelled.differences(found.calls, run, whole[best])["f1"]
-        for name, run in whole.items()
+        name: each["f1"]
+        for name in scores
+        if (each := labelled.differences(found.calls, whole[name], whole[best]))
     }
     return _Scored(
-        {name: _quality(each.macro, apart[name].macro) for name, each in scores.items()},
+        {name: _quality(each.macro, apart.get(name)) for name, each in scores.items()},
         labelled.few(*scores.values(), *apart.values()),
     )
 
 
-def _quality(score: labelled.Interval, apart: labelled.Interval) -> Quality:
-    drop = max(0.0, -apart.low) if apart.known else None
+def _quality(score: labelled.Interval, apart: labelled.Scores | None) -> Quality:
+    """`apart`: from the best; None where they answered no text both."""
+    drop = max(0.0, -apart.macro.low) if apart and apart.macro.known else None
     return Quality(score.mean, score.low, score.high, drop, score.n)
 
 

@@ -26,7 +26,7 @@ from loadtest.complaint import Complaint
 from loadtest.figures import DROPPED
 from loadtest.findings import Findings, Search, findings
 from loadtest.promises import Promises, parse
-from loadtest.record import Call, Run, Unusable
+from loadtest.record import Call, Request, Run, Unusable
 from loadtest.report.verdict import verdict
 from loadtest.validity import generator, late, stalled
 from loadtest.watch import Fact, Look, Quality
@@ -350,6 +350,38 @@ def test_quality_is_of_the_evidence_or_of_the_very_answers(comparison: Compariso
     assert [row.quality and row.quality.mean for row in labelled.rows] == [1.0, 1.0, 0.0]
     assert [row.quality and row.quality.drop for row in labelled.rows] == [0.0, 0.0, 1.0]
     assert {row.quality and row.quality.n for row in labelled.rows} == {64}
+
+
+def test_a_variant_that_answers_no_text_has_no_quality_and_takes_it_from_none(
+    comparison: Comparison,
+) -> None:
+    def dead(names: set[str]) -> Findings:
+        scored = answered(comparison, ("hau", "yor"))
+        blocks = [
+            replace(block, run=replace(block.run, requests=tuple(map(refused, block.run.requests))))
+            if block.variant in names and block.kind == "open"
+            else block
+            for block in scored.blocks
+        ]
+        facts = {
+            name: Fact(name=name, task="ner", quality=Quality(0.7, 0.69, 0.71, 0.0))
+            for name in comparison.variants
+        }
+        promised = parse("[defaults]\nmin_f1 = 0.5")
+        found = replace(scored, blocks=tuple(blocks))
+        return findings(found, facts=facts, promises=promised, resamples=50)
+
+    def refused(each: Request) -> Request:
+        return replace(each, status=503, error="HTTP 503", answer=None)
+
+    told = dead({"alike"})
+    assert told.labelled
+    assert [row.quality and row.quality.mean for row in told.rows] == [1.0, None, 0.0]
+    wrong = [str(each) for each in told.broken if "F1" in str(each)]
+    assert [each.partition(":")[0] for each in wrong] == ["alike", "fast"]
+    assert "nobody knows its F1" in wrong[0]
+    none = dead(set(comparison.variants))
+    assert none.labelled and not any(row.quality for row in none.rows)
 
 
 def test_labelled_texts_that_are_too_few_prove_no_quality(comparison: Comparison) -> None:
