@@ -72,8 +72,10 @@ def _strangers(run: Run, window: Window) -> list[str]:
 def _times(run: Run, window: Window) -> list[str]:
     # From when it was sent: of what waited for a caller, the server knows nothing.
     mine = [each.done_s - each.sent_s for each in run.requests if each.status // 100 == 2]
-    theirs = window.mean(REQUESTS, variant=run.variant, status_class="2xx")
-    if not mine or not theirs >= 0:
+    answered = {"variant": run.variant, "status_class": "2xx"}
+    theirs = window.mean(REQUESTS, **answered)
+    # Where the server answered some after the client gave up on them, the times are of others.
+    if not mine or not theirs >= 0 or window.total(f"{REQUESTS}_count", **answered) != len(mine):
         return []
     found = []
     mean = float(np.mean(mine))
@@ -87,7 +89,7 @@ def _times(run: Run, window: Window) -> list[str]:
             f"{_ms(BETWEEN_S)} and {BETWEEN_SHARE:.0%}"
         )
     for share in SHARES:
-        least = window.least(REQUESTS, share, variant=run.variant, status_class="2xx")
+        least = window.least(REQUESTS, share, **answered)
         seen = float(np.quantile(mine, share, method="inverted_cdf"))
         if least > seen + LONGER_S:
             found.append(

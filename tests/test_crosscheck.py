@@ -73,6 +73,13 @@ def test_what_got_no_answer_may_have_been_counted_or_not() -> None:
     assert "the client 100 and 5 without an answer" in said[0].why
 
 
+def test_what_a_server_answered_after_its_client_gave_up_is_no_mismatch() -> None:
+    given_up = window([*[0.01] * 100, 30.0])
+    assert mismatches(CALLS, answers(0.012, silent=1), given_up) == []
+    [said, *_] = mismatches(CALLS, answers(0.012), given_up)
+    assert "the server counted 101 answers of 2xx, the client 100" in said.why
+
+
 def test_a_server_that_says_it_took_longer_than_its_client_waited_is_told() -> None:
     said = mismatches(CALLS, answers(0.012), window([0.030] * 100))
     assert (
