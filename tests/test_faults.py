@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import httpx
 import pytest
 
 from loadtest.arrivals import Poisson, due
-from loadtest.faults import killed
+from loadtest.faults import killed, overload
 from loadtest.faults.client import Answer, Pool, Run, offered
 from loadtest.faults.overload import Found, broken, invalid, judged, overloaded, told
 from loadtest.record import Unusable
@@ -171,6 +172,29 @@ def test_three_times_what_can_be_done_loses_nothing_and_swaps_nothing(base: Serv
     assert found.told_s is not None and found.failed == 0
     # How much is in time hangs on what else the machine does: `make soak` judges that at rest.
     assert found.told_s < 20 * max(found.took_s, 0.5)
+
+
+def test_recovery_counts_from_the_last_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = math.inf
+
+    def stuck(_: int) -> Reply:
+        """From shortly before the last arrival on nothing is answered for four seconds."""
+        late_s = time.monotonic() - begun
+        return Reply(5.0 - late_s if 0.9 < late_s < 5.0 else 0.004)
+
+    async def noted(*args: Any, **how: Any) -> Run:
+        nonlocal begun
+        begun = time.monotonic()
+        return await offered(*args, **how)
+
+    monkeypatch.setattr(overload, "offered", noted)
+    monkeypatch.setattr(overload, "workers_of", lambda _: [])
+    asked = calls(Traffic(), task="ner", count=10)
+    with scripted(stuck) as server:
+        run = overloaded(server.url, "v", asked, times=0.01, seconds=1.0, deadline_ms=1000, seed=1)
+        found = asyncio.run(run)
+    # The first probe is answered when all are: four seconds late, less what it came late itself.
+    assert found.recovery_s >= 1.0
 
 
 def test_an_open_loop_client_does_not_wait_for_answers(base: Server) -> None:

@@ -147,11 +147,17 @@ async def overloaded(
         raise Unusable(f"{variant} gave no right answer to {CALLERS[0]} callers: there is no peak")
     workers = workers_of(host)
     headers = f"X-Request-Timeout-Ms: {deadline_ms}\r\n"
+    offer = offered(
+        pool, path, bodies, rate=times * rate, seconds=seconds, headers=headers, seed=seed
+    )
+
+    async def recovered() -> float:
+        # Beside those that are still to be answered: once they are the queue is empty.
+        await asyncio.sleep(seconds)
+        return await _recovered(pool, path, bodies, calm)
+
     with meanwhile(lambda: resident(workers), EVERY_S) as memory:
-        run = await offered(
-            pool, path, bodies, rate=times * rate, seconds=seconds, headers=headers, seed=seed
-        )
-    recovery_s = await _recovered(pool, path, bodies, calm)
+        run, recovery_s = await asyncio.gather(offer, recovered())
     pool.close()
     answered = _answered(run, variant, calls, bodies)
     checked = checker.checked(calls, answered, alone)
