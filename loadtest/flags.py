@@ -48,14 +48,13 @@ def told(command: str, args: argparse.Namespace) -> str:
     """
     words = ["python", "-m", "loadtest", command]
     for name, value in vars(args).items():
-        if value in (None, "", False) or callable(value):
+        # Not `in`: 0 is False there, and is asked for.
+        if value is None or value is False or value == "" or callable(value):
             continue
-        flag = f"--{name.replace('_', '-')}"
-        words += (
-            [flag]
-            if value is True
-            else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-        )
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            whole = isinstance(value, float) and value.is_integer()
+            words.append(str(int(value) if whole else value))
     return shlex.join(words)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.flags import above_0, address, count, from_0
+from loadtest.flags import above_0, address, count, from_0, told
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,12 @@ def test_what_does_not_is_refused(
     for text in texts:
         with pytest.raises(argparse.ArgumentTypeError, match=f"^{text} {sentence}$"):
             flag(text)
+
+
+def test_the_command_that_is_told_is_the_one_that_ran() -> None:
+    asked = {"climb": 0.0, "seed": 0, "rate": 154.1234567, "open": 40.0, "p99_ms": None}
+    rest = {"search": True, "promises": "", "again": False, "texts": "my texts-1.0", "run": told}
+    assert told("compare", argparse.Namespace(**asked, **rest)) == (
+        "python -m loadtest compare --climb 0 --seed 0 --rate 154.1234567 --open 40 --search "
+        "--texts 'my texts-1.0'"
+    )
