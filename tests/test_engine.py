@@ -241,6 +241,18 @@ def test_what_goes_wrong_beside_a_load_is_raised() -> None:
         _run(server, "constant:20", seconds=600.0, beside_raises="no memory")
 
 
+def test_a_trace_is_not_read_to_say_how_many_callers_there_are() -> None:
+    command = """
+from loadtest.engine import Work
+rest = dict(host="", variant="", task="ner", calls=(), seconds=9, warmup_s=0, seed=1, callers=7)
+print(*(Work(arrivals=each, **rest).users for each in ("replay:/nowhere", "closed:3", "poisson:9")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "7 3 7\n", done.stderr
+
+
 def test_nothing_imports_ssl_before_locust_has_patched_it() -> None:
     command = "import sys, loadtest.__main__; sys.exit('ssl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, timeout=60).returncode == 0
