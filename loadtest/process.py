@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -201,6 +200,9 @@ def stop(started: Sequence[Started], within_s: float = STOPPED_WITHIN_S) -> None
 
 def says_ready(url: str) -> Ready:
     """Whether it answers /readyz with 200."""
+    # Late, because Locust must patch the standard library before ssl is imported.
+    from http.client import HTTPConnection, HTTPException
+
     place = urlsplit(url)
 
     def ready() -> bool:
