@@ -150,7 +150,8 @@ def read(path: Path) -> list[Text]:
 
 
 def _kind(file: Path) -> str:
-    return file.suffixes[0] if file.suffixes else ""
+    """hau.dev.jsonl.xz -> .jsonl"""
+    return (file.with_suffix("") if file.suffix == ".xz" else file).suffix
 
 
 def _texts(file: Path) -> Iterator[Text]:

@@ -100,6 +100,14 @@ def test_a_users_folder_is_read_whole(tmp_path: Path) -> None:
     assert read(tmp_path) == [Text(each) for each in expected]
 
 
+def test_a_name_with_dots_in_it_is_of_the_kind_that_it_ends_in(tmp_path: Path) -> None:
+    (tmp_path / "hau.dev.jsonl").write_text('{"text": "Kano"}\n')
+    (tmp_path / "swa.v1.txt.xz").write_bytes(lzma.compress(b"Nairobi\n"))
+    (tmp_path / "yor.txt.md").write_text("not sent")
+    assert read(tmp_path) == [Text("Kano"), Text("Nairobi")]
+    assert read(tmp_path / "hau.dev.jsonl") == [Text("Kano")]
+
+
 def test_a_line_may_say_its_language_and_what_is_right(tmp_path: Path) -> None:
     rows = [
         {
