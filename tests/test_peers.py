@@ -18,6 +18,7 @@ import pytest
 from build.errors import BuildError
 from build.plain_files import write_plain_files
 from loadtest.faults import client
+from loadtest.peers import tune
 from loadtest.peers.check import agreement
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen, runners_of
 from loadtest.peers.files import ZOO
@@ -376,6 +377,26 @@ def test_a_peer_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
 
 
 # --- the client's reading ---------------------------------------------------------------------
+
+
+def test_what_won_before_stays_where_nothing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune, "folder_of", lambda *_: tmp_path)
+    file = tmp_path / "tuned.json"
+    file.write_text("{}")
+    with pytest.raises(NotServing, match="starlette on ner-base ran with none of its settings"):
+        tune.tune(PEERS["starlette"], "ner-base", environments=tmp_path, file=file)
+    assert file.read_text() == "{}"
+    # It was looked for where the environments are said to be, and each time it is said why not.
+    made = tmp_path / "starlette" / "bin" / PEERS["starlette"].command[0]
+    assert "1 x 2 x 1: starlette is not installed" in capsys.readouterr().err
+    made.parent.mkdir(parents=True)
+    made.write_text("#!/nowhere/python\n")
+    made.chmod(0o755)
+    with pytest.raises(NotServing):
+        tune.tune(PEERS["starlette"], "ner-base", environments=tmp_path, file=file)
+    assert "starlette cannot be started" in capsys.readouterr().err
 
 
 def test_an_answer_in_chunks_is_read_once_it_is_whole() -> None:

@@ -95,7 +95,8 @@ def _tune(args: argparse.Namespace) -> None:
     for name in _known(OTHERS)(" ".join(args.names)) or OTHERS:
         peer = PEERS[name]
         for model in sorted({contest.theirs for contest in CONTESTS if name in contest.peers}):
-            print(f"{name} on {model}: {tune.tune(peer, model, here=args.files)}")
+            won = tune.tune(peer, model, here=args.files, environments=args.environments)
+            print(f"{name} on {model}: {won}")
 
 
 def _facts(plan: Plan, stolen: Stolen) -> Mapping[str, str]:

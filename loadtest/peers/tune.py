@@ -17,7 +17,7 @@ from typing import Any
 
 from loadtest.peers.files import HERE, folder_of
 from loadtest.peers.load import saturate
-from loadtest.peers.peers import KADOGO, Peer
+from loadtest.peers.peers import ENVIRONMENTS, KADOGO, Peer
 from loadtest.peers.sentences import sentences
 from loadtest.peers.server import serving
 from loadtest.peers.settings import Settings
@@ -76,17 +76,26 @@ def tuned(peer: str, model: str, file: Path = TUNED) -> Settings:
     return Settings(**found["best"]) if found else Settings()
 
 
-def tune(peer: Peer, model: str, *, here: Path = HERE, file: Path = TUNED) -> Settings:
-    """Try the peer's grid and write down what came of it."""
+def tune(
+    peer: Peer,
+    model: str,
+    *,
+    here: Path = HERE,
+    environments: Path = ENVIRONMENTS,
+    file: Path = TUNED,
+) -> Settings:
+    """Try the peer's grid and write down what came of it. Raises NotServing where nothing did."""
     tried: dict[Settings, list[float]] = {}
     for settings in GRIDS[peer.name]:
-        tried[settings] = [_rate(peer, model, here, settings)]
+        tried[settings] = [_rate(peer, model, here, environments, settings)]
     best = sorted(tried, key=lambda each: tried[each][0], reverse=True)[:BEST]
     for number in range(AGAIN):
         for settings in best[:: 1 if number % 2 else -1]:
-            tried[settings].append(_rate(peer, model, here, settings))
+            tried[settings].append(_rate(peer, model, here, environments, settings))
     # The first try chose them, so it does not count among them.
     won = max(best, key=lambda each: statistics.median(tried[each][1:]))
+    if not statistics.median(tried[won][1:]):
+        raise NotServing(f"{peer.name} on {model} ran with none of its settings: none is written")
     book = _read(file)
     book.setdefault(peer.name, {})[model] = {
         "best": asdict(won),
@@ -96,12 +105,13 @@ def tune(peer: Peer, model: str, *, here: Path = HERE, file: Path = TUNED) -> Se
     return won
 
 
-def _rate(peer: Peer, model: str, here: Path, settings: Settings) -> float:
-    """0 where it does not run so."""
+def _rate(peer: Peer, model: str, here: Path, environments: Path, settings: Settings) -> float:
+    """0 where it does not run so, or not without failures."""
     texts = sentences(TEXTS, seed=2)
     bodies = [peer.body_of(text, model) for text in texts]
     try:
-        with serving(peer, folder_of(peer, model, here), settings, ask=(texts[0], model)) as server:
+        folder, ask = folder_of(peer, model, here), (texts[0], model)
+        with serving(peer, folder, settings, ask=ask, environments=environments) as server:
             found = saturate(
                 server.url + peer.path_of(model),
                 bodies,
@@ -110,11 +120,17 @@ def _rate(peer: Peer, model: str, here: Path, settings: Settings) -> float:
                 warmup_s=WARMUP_S,
                 seconds=SECONDS,
             )
-    except NotServing:
+    except NotServing as error:
+        _say(f"{peer.name} {model} {settings}: {error}")
         return 0.0
     rate = statistics.fmean(found.rates)
-    print(f"{peer.name} {model} {settings}: {rate:.1f} texts/s", file=sys.stderr, flush=True)
+    failed = f", which does not count: {found.failed} failed" if found.failed else ""
+    _say(f"{peer.name} {model} {settings}: {rate:.1f} texts/s{failed}")
     return 0.0 if found.failed else rate
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _read(file: Path) -> dict[str, Any]:
