@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import subprocess
@@ -229,6 +230,24 @@ def test_the_client_sends_no_key_where_all_could_read_it() -> None:
     for url in ("https://ner.example", "http://ner.example/prefix", "ner.example"):
         with pytest.raises(Unusable, match="will not do: this client speaks plain http"):
             Pool(url, key="kadogo_1")
+
+
+def test_an_answer_that_is_no_http_is_none_and_loses_no_other() -> None:
+    answers = itertools.chain([b"garbage\r\n\r\n"], itertools.repeat(b"HTTP/1.1 200 OK\r\n\r\n"))
+
+    async def scenario() -> list[int]:
+        async def said(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.readuntil(b"{}"):
+                writer.write(next(answers))
+
+        server = await asyncio.start_server(said, "127.0.0.1", 0)
+        pool = Pool(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        found = [await pool.post("/", b"{}") for _ in range(3)]
+        pool.close()
+        server.close()
+        return [each.status for each in found if each]
+
+    assert asyncio.run(scenario()) == [0, 200, 200]
 
 
 def test_only_the_servers_own_workers_are_its_workers(

@@ -28,7 +28,7 @@ class Answer:
     What became of one request; times by `time.perf_counter`.
 
     due     when it was to go out: latency counts from here
-    status  0: the connection broke, or nothing came in time
+    status  0: the connection broke, or nothing came in time, or no HTTP
     asked   the request's body
     """
 
@@ -117,7 +117,7 @@ class Pool:
         try:
             async with asyncio.timeout(self.timeout_s):
                 status, answer = await self._asked(request)
-        except (OSError, TimeoutError):
+        except (OSError, ValueError):  # ValueError: what came is no HTTP
             return Answer(due, sent, time.perf_counter(), 0, b"", body)
         return Answer(due, sent, time.perf_counter(), status, answer, body)
 
@@ -176,6 +176,14 @@ class _Connection(asyncio.Protocol):
         return await self._answer
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._received(data)
+        except ValueError as error:
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_exception(error)
+            self.close()
+
+    def _received(self, data: bytes) -> None:
         self._read += data
         head, found, rest = self._read.partition(b"\r\n\r\n")
         if not found or self._answer is None:
