@@ -233,6 +233,19 @@ def test_a_contest_is_won_by_the_rate_and_the_p99_where_all_went_right() -> None
         assert not outcome(contest, found).kept
 
 
+def test_a_verdict_that_is_not_to_be_believed_says_so() -> None:
+    (contest,) = chosen(["starlette"], ["fp32"])
+    good, bad = found_of(150, {"starlette": 100}), found_of(150, {"starlette": 100}, failed=1)
+    assert "believed" not in verdict(outcome(contest, good))
+    told = verdict(outcome(contest, bad))
+    assert "p99 is below its" in told and told.endswith(" Not to be believed: requests failed.")
+    theirs = bad.stretches[contest.others[0]]
+    theirs[:] = [replace(each, lag_s=0.02) for each in theirs]
+    told = verdict(outcome(contest, bad))
+    assert told.endswith(" Not to be believed: requests failed and requests went out late.")
+    assert "p99" not in told
+
+
 def test_who_refuses_most_has_no_p99() -> None:
     (contest,) = chosen(["starlette"], ["fp32"])
     found = found_of(150, {"starlette": 100})

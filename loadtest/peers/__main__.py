@@ -18,7 +18,7 @@ from loadtest.flags import above_0, count, from_0
 from loadtest.machine import processor
 from loadtest.peers import files, report, tune
 from loadtest.peers.contests import CONTESTS, OTHERS, chosen
-from loadtest.peers.measure import LEAST_REQUESTS, Plan, Unlike, measure
+from loadtest.peers.measure import LEAST_REQUESTS, LONGEST_S, Plan, Unlike, measure
 from loadtest.peers.peers import ENVIRONMENTS, PEERS, ROOT
 from loadtest.peers.sentences import sentences
 from loadtest.peers.server import command_of, environment_of
@@ -109,7 +109,7 @@ def _facts(plan: Plan, stolen: Stolen) -> Mapping[str, str]:
         "rounds": f"{plan.rounds}, every other one backwards, {plan.seconds:g} s of each after "
         f"{plan.warmup_s:g} s of warm-up; one server up at a time, started anew each round",
         "p99": f"of {LEAST_REQUESTS} requests a round, about, or more: slow servers are given the "
-        "time for them; one that failed took for ever",
+        f"time for them, {LONGEST_S:g} s at most; one that failed took for ever",
         "intervals": "95 %, by a bootstrap over rounds and, of rates alone, over seconds within "
         "them, the wider one, the same on both sides of a ratio",
         "settings": "workers x threads x threads in a call, batch at most and how long it waits",

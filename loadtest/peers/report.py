@@ -59,6 +59,10 @@ class Row:
     memory_ratio: Interval | None = None
     start_ratio: Interval | None = None
 
+    @property
+    def late(self) -> bool:
+        return self.lag_ms > LATE_S * 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -84,14 +88,23 @@ class Outcome:
         return all(row.p99_ratio is not None and row.p99_ratio.high < 1 for row in self.rows[1:])
 
     @property
+    def failed(self) -> bool:
+        return any(row.failed for row in self.rows)
+
+    @property
+    def late(self) -> bool:
+        """Whether a p99 may be the generator's own."""
+        return any(row.late for row in self.rows)
+
+    @property
     def kept(self) -> bool:
         """
         Surely the rate it is to be, and with the same model the lowest p99 too; no request failed
         and none went out late.
         """
-        believed = not any(row.failed or row.lag_ms > LATE_S * 1000 for row in self.rows)
+        believed = not (self.void or self.failed or self.late)
         waits = self.quicker or not self.contest.is_equal
-        return not self.void and believed and waits and self.best.low >= self.contest.target
+        return believed and waits and self.best.low >= self.contest.target
 
 
 def outcome(contest: Contest, found: Found) -> Outcome:
@@ -186,7 +199,10 @@ def _told(interval: Interval | None) -> str:
 
 
 def verdict(found: Outcome) -> str:
-    """One sentence: faster than the best of them or not, by how much, and what of the target."""
+    """
+    One sentence: faster than the best of them or not, by how much, and what of the target; and
+    another where it is not to be believed.
+    """
     if found.void:
         return f"Nothing is proved: {found.void}."
     name = PEERS[found.fastest.runner.peer].shown
@@ -201,9 +217,11 @@ def verdict(found: Outcome) -> str:
     waits = "below every other's" if found.quicker else "not surely below every other's"
     if len(found.rows) == 2:
         waits = "below its" if found.quicker else "not surely below its"
+    p99 = "" if found.late else f"; at {found.offered:g} requests/s its p99 is {waits}"
+    why = ["requests failed"] * found.failed + ["requests went out late"] * found.late
+    doubt = f" Not to be believed: {' and '.join(why)}." if why else ""
     return (
-        f"Kadogo answers {_told(best)} times the texts a second of {whom}: {reached}; "
-        f"at {found.offered:g} requests/s its p99 is {waits}."
+        f"Kadogo answers {_told(best)} times the texts a second of {whom}: {reached}{p99}.{doubt}"
     )
 
 
@@ -253,7 +271,7 @@ def _troubles(found: Outcome) -> Iterator[str]:
         name = PEERS[row.runner.peer].shown
         if row.failed:
             yield f"{name}: {row.failed} requests failed."
-        if row.lag_ms > LATE_S * 1000:
+        if row.late:
             yield f"{name}: requests went out up to {row.lag_ms:.0f} ms late: p99 is not its own."
 
 
