@@ -138,7 +138,8 @@ class Findings:
     broken       promises, and kept: those that were not
     mismatches   between the server's figures and the client's, and swapped answers
     doubts       why figures may not be believed
-    spoilt       why none of them may: the load was in the way, or no swap could be seen
+    spoilt       why none of them may: the load was in the way
+    blind        or no swapped answer could be seen
     unjudged     promises of which nothing was proved, for the load was the limit
     ended        how it was broken off, which proves nothing; empty where it was not
     labelled     quality is of the very answers
@@ -157,6 +158,7 @@ class Findings:
     mismatches: tuple[Complaint, ...] = ()
     doubts: tuple[Complaint | str, ...] = ()
     spoilt: tuple[Complaint, ...] = ()
+    blind: tuple[Complaint, ...] = ()
     unjudged: tuple[Complaint, ...] = ()
     ended: str = ""
     labelled: bool = False
@@ -171,12 +173,12 @@ class Findings:
     @property
     def proves(self) -> bool:
         """Whether anything may be concluded from its figures."""
-        return not (self.spoilt or self.ended)
+        return not (self.spoilt or self.blind or self.ended)
 
     @property
     def void(self) -> tuple[Complaint, ...]:
         """Why nothing was proved, be it of all or of one promise."""
-        return (*self.spoilt, *self.unjudged)
+        return (*self.spoilt, *self.blind, *self.unjudged)
 
     @property
     def complaints(self) -> tuple[Complaint, ...]:
@@ -231,7 +233,8 @@ def findings(
             *_unknown(checked),
             *unproved(searches),
         ),
-        spoilt=(*_spoilt(found), *_blind(checked)),
+        spoilt=tuple(_spoilt(found)),
+        blind=tuple(_blind(checked)),
         unjudged=tuple(unjudged(promises, measured)),
         labelled=scored is not None,
         climbs=found.climbs,

@@ -94,6 +94,8 @@ def _headline(found: Findings, fit: Sequence[Row], chosen: Sequence[Pick]) -> st
         return (
             "Nothing is proved: the load itself was in the way. Figures below are not the server's."
         )
+    if found.blind:
+        return "Nothing is proved: of a variant no swapped answer could have been seen."
     limit = f" with a p99 within {_ms(found.limit_s)}" if found.limit_s else ""
     surely, unsure = _surely(chosen)
     at = f" at {number(found.rate)} requests/s"
