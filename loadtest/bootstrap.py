@@ -105,7 +105,7 @@ class Difference:
         if not self.exists:
             return "one of them has no such figure: too many failed"
         if not self.ratio.low > 0 or not math.isfinite(self.ratio.high):
-            return "not enough rounds"
+            return "the interval has no end: too few rounds, or too near 1 % failed"
         if self.ratio.low <= 1 <= self.ratio.high:
             return "the interval holds 1"
         if apart(self.ratio.mean) <= apart(self.noise):
