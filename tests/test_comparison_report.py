@@ -248,6 +248,10 @@ def test_what_is_held_against_a_variant_is_gathered_by_variant_and_its_names_are
         f"`a`: {fourth.why}",
     ]
     assert gathered(["2 rounds are few"]) == ["2 rounds are few"]
+    failed = [Complaint("a", "3% failed, HTTP 503"), Complaint("b", "2% failed, HTTP 503")]
+    assert gathered(failed) == ["`a`, `b`: 2 to 3% failed, HTTP 503"]
+    statuses = [failed[0], Complaint("b", "2% failed, HTTP 429")]
+    assert gathered(statuses) == ["`a`: 3% failed, HTTP 503", "`b`: 2% failed, HTTP 429"]
     text = page.html([found(*ROWS, mismatches=(other,))], {}, PRICE)
     assert "<li><code>b</code>: somebody else" in text
 

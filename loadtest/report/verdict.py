@@ -25,7 +25,8 @@ LEAST_SURE = 299
 WORDS = {RATE: "peak rate", "p50": "p50", "p90": "p90", "p99": "p99", COST: "CPU an answer"}
 MOST = 6
 TOLD = (RATE, "p99", COST)
-FIGURE = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w.])")  # none of a name
+# None of a name, and no status: two of them have no range.
+FIGURE = re.compile(r"(?<![\w.-])(?<!HTTP )\d+(?:\.\d+)?(?![\w.])")
 ADVICE = re.compile(r" \([^()]*\)$")
 LEAST_NOISE, SMALL_NOISE, MOST_NOISE = 1.001, 1.1, 1000
 
