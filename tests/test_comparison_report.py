@@ -477,6 +477,14 @@ FEW = [
 ]
 
 
+def test_a_climb_of_less_than_a_stretch_is_drawn() -> None:
+    [climb] = climbing({"base": 100.0}).values()
+    first = tuple(each for each in climb.run.requests if each.due_s < 0.2)
+    short = replace(climb, run=replace(climb.run, seconds=0.2, requests=first))
+    [plot] = climbs(found(ROWS[0], climbs={"base": short}))
+    assert plot.svg.startswith("<svg")
+
+
 def test_refusals_above_the_peak_do_not_make_a_climb_look_quick() -> None:
     [climb] = climbing({"base": 100.0}).values()
     refused = tuple(

@@ -544,7 +544,8 @@ def _load(at_s: float, seconds: float) -> float:
 
 def _bins(climb: Climb, wide_s: float = BIN_S) -> list[tuple[float, float, float]]:
     """(middle, p50, p99) in ms of the requests due in each stretch; who failed took for ever."""
-    run, edges = climb.run, np.arange(0, climb.run.seconds + wide_s / 2, wide_s)
+    run = climb.run
+    edges = np.arange(0, max(run.seconds, wide_s) + wide_s / 2, wide_s)
     due = np.array([each.due_s for each in run.requests])
     times = 1000 * figures.latencies_s([replace(run, dropped=0)])
     found = [times[(start <= due) & (due < end)] for start, end in itertools.pairwise(edges)]
