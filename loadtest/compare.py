@@ -11,10 +11,12 @@ a machine that slows down is as hard on all. A turn whose requests went out late
 free says nothing of the server, and is taken once more. Knows nothing of Locust or HTTP: both are
 handed in.
 
-A closed loop begins with an idle server and ends with work under way, which is a twentieth of a
-slow one's answers in two seconds. So at the peak the warm-up is the beginning of the run itself,
-its lead, and answers are counted from there on: what was under way then makes up for what is under
-way at the end.
+A run begins with an idle server. A closed loop then ends with more under way than it began with,
+which is a twentieth of a slow one's answers in two seconds; in an open loop the queue of a slow one
+is still to grow, and its first second is quicker than all later ones. So the warm-up is the
+beginning of the run itself, its lead. At the peak answers are counted from there on: what was under
+way then makes up for what is under way at the end. At the common rate it is what was due from there
+on. What the server says is of whole runs, and so is what is held against it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -61,7 +63,7 @@ class Settings:
     """
     rounds             of each pass
     peak_s, open_s     measured in each turn
-    warmup_s           before, at the same load, not measured; at the peak a part of the run
+    warmup_s           before, the beginning of the same run, not measured
     follow_s           of the climb; 0: none
     load               of the slowest one's peak, for all; `rate`: requests a second instead
     callers            at the peak
@@ -91,9 +93,9 @@ class Block:
     One turn.
 
     again   of the variant that has two turns a round: the second one
-    lead_s  at the beginning of its run, whose answers are none of the rate
+    lead_s  at the beginning of its run, which is not measured
     before  what was measured and not kept: its generator stalled
-    window  what the server did in it; None where nobody looked
+    window  what the server did in its run; None where nobody looked
     """
 
     variant: str
@@ -109,6 +111,18 @@ class Block:
     def seconds(self) -> float:
         """Without its lead."""
         return self.run.seconds - self.lead_s
+
+    @property
+    def measured(self) -> Run:
+        """Of an open loop what was due after its lead, by a clock that begins there."""
+        lead = self.lead_s
+        after = (
+            replace(r, due_s=r.due_s - lead, sent_s=r.sent_s - lead, done_s=r.done_s - lead)
+            for r in self.run.requests
+            if r.due_s >= lead
+        )
+        # Nobody wrote down when they were due that were dropped: all count.
+        return replace(self.run, seconds=self.seconds, requests=tuple(after))
 
     def answered(self, parts: int = 1) -> list[int]:
         """Right answers that came in each of so many equal parts of those seconds."""
@@ -233,19 +247,16 @@ class _Measure:
                 round=number,
                 kind=kind,
                 run=run,
-                lead_s=settings.warmup_s if kind == "peak" else 0.0,
+                lead_s=settings.warmup_s,
                 before=tuple(before),
                 window=window,
             )
 
     def _turn(self, name: str, kind: Kind, arrivals: str, seed: int) -> tuple[Run, Window | None]:
         settings = self.settings
-        seconds = settings.warmup_s + settings.peak_s if kind == "peak" else settings.open_s
-        # Apart, so that the server's counts are of what is measured and of nothing else.
-        if kind == "open" and settings.warmup_s:
-            self.engine(name, arrivals, settings.warmup_s, settings.seed - 1)
+        measured_s = settings.peak_s if kind == "peak" else settings.open_s
         before = self.watch.look() if self.watch else None
-        run = self.engine(name, arrivals, seconds, seed)
+        run = self.engine(name, arrivals, settings.warmup_s + measured_s, seed)
         return run, between(before, self.watch.look()) if self.watch and before else None
 
     def climb(self, name: str, peak: float, watch: Watch) -> Climb:

@@ -312,12 +312,12 @@ def _drawn(found: Comparison, variant: str, again: bool, resamples: int) -> dict
     right = [count for block in peak for count in block.answered(parts.slices)]
     spent = [block.seconds / parts.slices for block in peak for _ in range(parts.slices)]
     [rates] = bootstrap.drawn(bootstrap.quotient(right, spent), parts)
-    times = [each for block in loaded for each in _sliced(block.run, slices.slices)]
+    times = [each for block in loaded for each in _sliced(block.measured, slices.slices)]
     percentiles = bootstrap.drawn(bootstrap.percentiles(times, list(SHARES.values())), slices)
     draws = {RATE: rates, **dict(zip(SHARES, percentiles, strict=True))}
     cpu = [each.window.cpu_s for each in loaded if each.window and each.window.cpu_s is not None]
     if len(cpu) == len(loaded):
-        # Read before and after a turn: what differs within one nobody sees.
+        # Read before and after a turn, its lead too: what differs within one nobody sees.
         answers = [len(each.run.right) for each in loaded]
         [draws[COST]] = bootstrap.drawn(bootstrap.quotient(cpu, answers), rounds)
     return draws
@@ -359,7 +359,7 @@ def _row(
     limit_s: float | None,
 ) -> Row:
     peak, loaded = found.of(name, "peak"), found.of(name, "open")
-    runs = [each.run for each in loaded]
+    runs = [each.measured for each in loaded]
     full = [each.run for each in peak]
     return Row(
         variant=name,
@@ -427,7 +427,9 @@ def _scored(found: Comparison) -> _Scored | None:
     """None where the texts are not labelled. Who answered none of them has no quality."""
     if all(call.gold is None for call in found.calls):
         return None
-    whole = {name: _whole(_open(found, name)) for name in found.variants}
+    whole = {
+        name: _whole([each.measured for each in found.of(name, "open")]) for name in found.variants
+    }
     scores = {
         name: each["f1"]
         for name, run in whole.items()
@@ -540,16 +542,14 @@ def _spoilt(found: Comparison) -> list[Complaint]:
     return [
         Complaint(name, each)
         for name in found.variants
-        for each in invalid(_load([unhindered(run, senders) for run in _open(found, name)]))
+        for each in invalid(
+            _load([unhindered(each.run, senders) for each in found.of(name, "open")])
+        )
     ]
 
 
 def _blind(checked: Mapping[str, Checked]) -> list[Complaint]:
     return [Complaint(name, why) for name, each in checked.items() for why in checker.blind(each)]
-
-
-def _open(found: Comparison, name: str) -> list[Run]:
-    return [each.run for each in found.of(name, "open")]
 
 
 def _load(runs: Sequence[Run]) -> Generator:

@@ -84,17 +84,56 @@ def test_a_p99_of_few_requests_is_doubted_with_how_many_it_rests_on(found: Findi
     assert re.match(r"Short: the p99 rests on the [23] slowest of [23]\d\d requests;", str(said))
 
 
-def test_in_a_round_all_meet_the_same_arrivals_and_warm_up_on_others() -> None:
+def test_in_a_round_all_meet_the_same_arrivals_which_begin_with_the_warm_up() -> None:
     engine = Queues(SERVICE_S)
     compare("ner", list(SERVICE_S), CALLS, engine, settings=SETTINGS)
     seeds = defaultdict(set)
     for name, arrivals, seconds, seed in engine.asked:
-        if arrivals.startswith("poisson") and seconds == SETTINGS.open_s:
-            seeds[seed].add((name, arrivals))
+        if arrivals.startswith("poisson"):
+            seeds[seed].add((name, arrivals, seconds))
     assert len(seeds) == SETTINGS.rounds
     assert all(len(each) == len(SERVICE_S) for each in seeds.values())
-    warm = {seed for _, _, seconds, seed in engine.asked if seconds == SETTINGS.warmup_s}
-    assert not warm & seeds.keys()
+    lasting = {seconds for each in seeds.values() for *_, seconds in each}
+    assert lasting == {SETTINGS.warmup_s + SETTINGS.open_s}
+
+
+def test_a_slow_one_is_favoured_by_an_idle_start_and_less_by_one_that_is_not_measured() -> None:
+    settings = Settings(rounds=600, rate=17.1, follow_s=0.0)
+    engine = Queues({"slow": 1 / 24.4})
+    blocks = compare("ner", ["slow"], CALLS, engine, settings=settings).of("slow", "open")
+    # The same runs, but from their beginning on.
+    idle = [
+        replace(
+            each.run,
+            requests=tuple(r for r in each.run.requests if r.due_s < settings.open_s),
+        )
+        for each in blocks
+    ]
+    lasting = [engine("slow", "poisson:17.1", 30_000.0, 5)]
+    told = [each.measured for each in blocks]
+    half, most = (
+        [figures.percentile_s(runs, share) for runs in (idle, told, lasting)]
+        for share in (0.5, 0.99)
+    )
+    assert half[0] < 0.98 * half[2] and half[1] == pytest.approx(half[2], rel=0.02)
+    assert 1.02 * most[0] < most[1] < 1.02 * most[2]
+
+
+def test_what_was_due_in_the_lead_is_not_measured_and_the_clock_begins_after_it(
+    comparison: Comparison,
+) -> None:
+    [block, *_] = comparison.of("base", "open")
+    lead, after = SETTINGS.warmup_s, block.measured
+    late = [each for each in block.run.requests if each.due_s >= lead]
+    assert 0 < len(late) < len(block.run.requests)
+    assert after.seconds == SETTINGS.open_s == block.run.seconds - lead
+    assert [each.due_s + lead for each in after.requests] == pytest.approx(
+        [each.due_s for each in late]
+    )
+    assert [each.latency_s for each in after.requests] == pytest.approx(
+        [each.latency_s for each in late]
+    )
+    assert all(0 <= each.due_s < SETTINGS.open_s for each in after.requests)
 
 
 def test_the_common_rate_is_what_the_slowest_can_serve(comparison: Comparison) -> None:
