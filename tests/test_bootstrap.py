@@ -36,21 +36,22 @@ def world(
     """
     Latencies by slices of a second of servers that take so many times as long, over the same
     arrivals. Each is slower or faster in every round by `drift`, and from second to second by a
-    `wobble` that lasts.
+    `wobble` that lasts. The first second of a round, which begins idle, is left out.
     """
+    whole = 1 + SECONDS
     rng = np.random.default_rng(seed)
     found: list[list[Floats]] = [[] for _ in factors]
     for _ in range(rounds):
-        due = np.sort(rng.uniform(0, SECONDS, rng.poisson(RATE * SECONDS)))
+        due = np.sort(rng.uniform(0, whole, rng.poisson(RATE * whole)))
         texts = rng.lognormal(0, 0.5, len(due))
         for slices, factor in zip(found, factors, strict=True):
-            slow = np.zeros(SECONDS)
-            for i in range(1, SECONDS):
+            slow = np.zeros(whole)
+            for i in range(1, whole):
                 slow[i] = 0.6 * slow[i - 1] + rng.normal(0, wobble)
             turn = SERVICE_S * factor * math.exp(rng.normal(0, drift))
             service = turn * np.exp(slow[due.astype(int)]) * texts * rng.lognormal(0, 0.3, len(due))
             times = latencies(due, service)
-            slices += [times[due.astype(int) == second] for second in range(SECONDS)]
+            slices += [times[due.astype(int) == second] for second in range(1, whole)]
     return found
 
 
