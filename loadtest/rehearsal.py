@@ -156,6 +156,10 @@ class Stage:
         self.count()
         self._tell(f"set server {BACKEND}/{replica.name} state maint")
 
+    def forget(self) -> None:
+        """What was counted so far is none of the play."""
+        self._tell("clear counters all")
+
     def count(self) -> int:
         """How many requests each has answered so far; returns how many the proxy sent again."""
         rows = csv.DictReader(io.StringIO(self._tell("show stat").removeprefix("# ")))
@@ -376,6 +380,7 @@ def _rehearsed(args: argparse.Namespace, stage: Stage) -> Rehearsal:
     calls = traffic.calls(traffic.from_arguments(args), task=task, count=CALLS)
     with checker.connection(stage.url) as post:
         alone = checker.alone(calls, args.variant, post)
+    stage.forget()
     phases: list[Phase] = []
     ended = ""
 

@@ -152,6 +152,10 @@ def test_replicas_come_and_go_and_no_request_fails(tmp_path: Path) -> None:
     assert re.match(r"none of \d+ requests failed .* 4 replicas came and 3 went", done.stdout)
     for name in ("1 replica", "scaled out to 2", "replaced 2 of 2", "scaled in to 1", "kadogo4"):
         assert f"\n{name} " in done.stdout
+    # Of texts asked alone before it are none; of its warm-up about 20.
+    requests = int(done.stdout.split()[2])
+    each = re.findall(r"^kadogo\d +[\d.]+ +(\d+) ", done.stdout, re.MULTILINE)
+    assert len(each) == 4 and requests <= sum(map(int, each)) < requests + 100
 
 
 @pytest.mark.parametrize(
