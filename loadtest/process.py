@@ -140,6 +140,8 @@ class Server:
 
     def _of_all(self, weigh: Callable[[psutil.Process], float]) -> float:
         try:
+            if self.process.status() == psutil.STATUS_ZOMBIE:  # it weighs nothing
+                raise psutil.NoSuchProcess(self.process.pid)
             itself, *others = self.family()
             found = weigh(itself)
         except psutil.NoSuchProcess:

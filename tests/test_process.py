@@ -193,12 +193,15 @@ def test_what_has_ended_cannot_be_weighed() -> None:
     started = Started("toy", python(""))
     process = psutil.Process(started.process.pid)
     server = Server("http://127.0.0.1:1", 0.0, process)
-    started.process.wait()
+    until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    for reaped in (False, True):
+        if reaped:
+            started.process.wait()
+        for weighed in (server.cpu_s, server.memory_bytes):
+            with pytest.raises(NotServing, match=r"^the server at .* has ended$"):
+                weighed()
     with pytest.raises(psutil.NoSuchProcess):
         memory_bytes(process)
-    for weighed in (server.cpu_s, server.memory_bytes):
-        with pytest.raises(NotServing, match=r"^the server at .* has ended$"):
-            weighed()
 
 
 def test_what_a_child_took_is_not_forgotten_when_it_ends(tmp_path: Path) -> None:
