@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -168,12 +169,37 @@ def serving(
 
     Raises NotServing with the end of its log where it ends or is not ready in time.
     """
-    started = Started(name, command, environment)
+    running: list[Started] = []
     try:
+        with unbroken():
+            running.append(started := Started(name, command, environment))
         ready_s = started.until(ready, within_s)
         yield Server(f"http://127.0.0.1:{port}", ready_s, psutil.Process(started.process.pid))
     finally:
-        stop([started], stopped_within_s)
+        stop(running, stopped_within_s)
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """
+    Ctrl-C and SIGTERM wait until it is over: what is started meanwhile would run on, for nobody
+    who stops it would know it yet.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other is interrupted
+        yield
+        return
+    came: list[int] = []
+    before = {
+        each: signal.signal(each, lambda number, _: came.append(number))
+        for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def stop(started: Sequence[Started], within_s: float = STOPPED_WITHIN_S) -> None:

@@ -33,7 +33,7 @@ from loadtest.checker import Checked
 from loadtest.complaint import Complaint
 from loadtest.figures import all_percentiles_s
 from loadtest.flags import above_0, count
-from loadtest.process import ROOT, Started, free_port, says_ready, stop
+from loadtest.process import ROOT, Started, free_port, says_ready, stop, unbroken
 from loadtest.record import Run, Unusable
 from loadtest.texts import BadTraffic
 from loadtest.validity import generator
@@ -128,7 +128,8 @@ class Stage:
         control.write_text(f"global\n  stats socket {self._socket} mode 600 level admin\n")
         bind = {"KADOGO_BIND": self.url.removeprefix("http://"), "KADOGO_SERVER": first.address}
         command = [_haproxy(), "-f", str(self._configuration), "-f", str(control)]
-        self._proxy = Started("haproxy", command, {**os.environ, **bind})
+        with unbroken():
+            self._proxy = Started("haproxy", command, {**os.environ, **bind})
         self._proxy.until(says_ready(self.url))
 
     @property
@@ -182,9 +183,10 @@ class Stage:
         port = str(free_port())
         serve = [sys.executable, "-m", "bentoml", "serve", "service.app:Kadogo"]
         command = [*serve, "--host", "127.0.0.1", "--port", port]
-        started = Started(name, command, self._environment())
-        new = Replica(name=name, address=f"127.0.0.1:{port}", started=started, ready_s=0.0)
-        self.replicas.append(new)
+        with unbroken():
+            started = Started(name, command, self._environment())
+            new = Replica(name=name, address=f"127.0.0.1:{port}", started=started, ready_s=0.0)
+            self.replicas.append(new)
         new.ready_s = started.until(says_ready(f"http://{new.address}"))
         return new
 

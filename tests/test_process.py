@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -225,3 +227,32 @@ def test_a_child_that_ends_as_it_is_weighed_takes_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(Server, "family", lambda _: [itself, child])
     server = Server("http://127.0.0.1:1", 0.0, itself)
     assert server.cpu_s() > 0 and server.memory_bytes() > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_told_to_end_while_he_starts_one_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    made, popen = [], subprocess.Popen
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        made.append(popen(*args, **more))
+        signal.raise_signal(number)
+        return made[0]
+
+    def ends(*_: object) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    before = signal.signal(signal.SIGTERM, ends)
+    try:
+        command = python("import time; time.sleep(600)")
+        with (
+            pytest.raises((KeyboardInterrupt, SystemExit)),
+            serving("toy", command, port=1, ready=never),
+        ):
+            raise AssertionError("it is not ready")
+        assert signal.getsignal(signal.SIGTERM) is ends
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert made[0].poll() is not None
