@@ -172,8 +172,10 @@ def test_what_cannot_be_is_refused_and_what_serves_serves_on(operated: Operated)
     assert wrong.json()["detail"] == told
     assert operated.ask("PUT", "/v1/routes", content=b"\xff").status_code == 400
     other = operated.ask("POST", "/v1/routes", content=ROUTES.encode())
-    assert other.status_code == 405 and other.headers["allow"] == "GET, HEAD, PUT"
-    assert operated.ask("GET", "/v1/keys/operator").headers["allow"] == "DELETE, PUT"
+    assert other.status_code == 405
+    assert set(other.headers["allow"].split(", ")) == {"GET", "HEAD", "PUT"}
+    key = operated.ask("GET", "/v1/keys/operator")
+    assert set(key.headers["allow"].split(", ")) == {"PUT", "DELETE"}
     for number in ("9" * 300, "-1", "one"):
         assert operated.ask("POST", f"/v1/generations/{number}/restore").status_code == 422
     nothing = operated.ask("PUT", "/v1/routes", content=b"\n")  # as of a file that is not there

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from models.spec import Task
-from service.generation import Generations, Verdict
+from service.generation import Content, Generations, Verdict
 from service.settings import ROOT
 from tests.listening import listening
 from tests.test_alerts import FOLDER
@@ -154,7 +154,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     spoilt.write_bytes(spoilt.read_bytes() + b"x")
     (home / "routes.toml").write_text(ROUTES)
     (home / "state").mkdir()
-    ended = {"trial": Verdict(variant="ner-small", promoted=False, why="answers differ")}
+    routes = Content().routes_of(ROUTES)
+    trial = Verdict(variant="ner-small", promoted=False, why="answers differ", routes=routes)
+    ended = {"trial": trial}
     Generations(home / "state").change(
         lambda content: msgspec.structs.replace(content, verdicts=ended), who="canary", what="trial"
     )
