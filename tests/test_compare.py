@@ -7,8 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ from service.lane import INLINE
 from service.lanes import Lanes
 from service.settings import Settings
 from tests.test_api import app_of, held, over, spoil, until_waiting
-from tests.tiny import NER_WORDS, write_variant
+from tests.tiny import NER_WORDS, judged, write_variant
 
 TEXT = "abcdefghijklmnopqrst"
 
@@ -422,9 +422,16 @@ def test_a_variant_that_is_unloaded_meanwhile_is_compared_all_the_same(
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
-def test_a_comparison_by_task_counts_no_rung_of_the_ladder(catalog: Path) -> None:
+def test_a_comparison_by_task_counts_no_rung_of_the_ladder(tmp_path: Path) -> None:
     """Who compares has no policy: nobody smaller answers for another."""
-    settings = Settings(catalog=catalog, threads=1)
+    words = {**NER_WORDS, "Dodoma": "B-LOC"}  # larger than the other
+    write_variant(tmp_path / "zoo", "ner-base", Task.NER, words=words, evidence=judged(0.9))
+    small = judged(0.7, -0.2)
+    write_variant(tmp_path / "zoo", "ner-tiny", Task.NER, parent="ner-base", evidence=small)
+    routes = tmp_path / "routes.toml"
+    policy = 'policy = { prefer = "best", min_f1 = 0.1 }'
+    routes.write_text(f'[[route]]\nname = "all"\ntask = "ner"\n{policy}\n')
+    settings = Settings(catalog=tmp_path / "zoo", routes=routes, threads=1)
     lanes = Lanes(settings)
 
     def degraded() -> float:
@@ -433,11 +440,13 @@ def test_a_comparison_by_task_counts_no_rung_of_the_ladder(catalog: Path) -> Non
 
     async def scenario() -> None:
         async with lanes.open(), over(build(Answers(lanes, settings))) as client:
-            lanes._standing = Standing(rung=3, since=inf)
+            lanes._standing = Standing(rung=3, since=monotonic())  # as under pressure
             before = degraded()
             body = {"inputs": "Kano", "task": "ner"}
             assert (await client.post("/v1/compare", json=body)).status_code == 200
             assert degraded() == before
+            await client.post("/v1/ner", json={"inputs": "Kano"})
+            assert degraded() == before + 1
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
