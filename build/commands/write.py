@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from build.commands.common import (
@@ -22,32 +22,30 @@ from build.run import Kitchen
 
 
 def report(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m build report",
-        description="Write the judged variants of a catalog up: a page, pictures, model cards.",
-    )
-    parser.add_argument("--catalog", type=Path, default=ZOO)
-    parser.add_argument("--out", type=Path, default=DOCS, help=f"a folder; {DOCS} by default")
-    args = parser.parse_args(words)
     from build.report import report
 
-    for file in report(args.catalog, args.out):
-        print(file)
-    return 0
+    told = "Write the judged variants of a catalog up: a page, pictures, model cards."
+    return _of_a_catalog("report", told, report, words)
 
 
 def frontier(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m build frontier",
-        description="Draw quality against bytes and speed for every judged and measured variant, "
-        "and say which are dominated.",
+    from build.frontier import frontier
+
+    told = (
+        "Draw quality against bytes and speed for every judged and measured variant, and say "
+        "which are dominated."
     )
+    return _of_a_catalog("frontier", told, frontier, words)
+
+
+def _of_a_catalog(
+    name: str, told: str, write: Callable[[Path, Path], Iterable[Path]], words: Sequence[str]
+) -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m build {name}", description=told)
     parser.add_argument("--catalog", type=Path, default=ZOO)
     parser.add_argument("--out", type=Path, default=DOCS, help=f"a folder; {DOCS} by default")
     args = parser.parse_args(words)
-    from build.frontier import frontier
-
-    for file in frontier(args.catalog, args.out):
+    for file in write(args.catalog, args.out):
         print(file)
     return 0
 
