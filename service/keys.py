@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import BadSetting
-from models.spec import Value
+from models.spec import NAME, Value
 from service.rate import Rate
 
 # As it is typed where the server is made and served; the system's own Python lacks what it needs.
@@ -52,7 +52,7 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate    how much it may send; None: as much as it likes
     """
 
-    name: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
+    name: Annotated[str, Meta(pattern=NAME)]
     sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1)]
     rate: Rate | None = None

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from models.errors import InvalidRequest, NotReady, Quarantined, UnknownVariant
-from models.spec import Task, Variant
+from models.spec import NAME, Task, Variant
 from service.generation import Verdict
 from service.policy import (
     DEFAULT,
@@ -32,8 +32,7 @@ from service.policy import (
 )
 from service.routes import Route, Routes
 
-# As a manifest's name must be.
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NAME = re.compile(NAME)
 # Policies whose decisions are kept: they are of callers' making.
 _KEPT = 1024
 
