@@ -134,16 +134,16 @@ class Served:
         self, route: str, canary: Canary, incumbent: str, going: Trial | None
     ) -> TrialStatus:
         verdict = self.verdicts.get(route)
-        standing = going.standing() if going else None
+        progress = going.progress() if going else None
         return TrialStatus(
             canary=canary.variant,
             incumbent=incumbent,
             state=_state(verdict),
             max_disagreement=canary.max_disagreement,
             max_slowdown=canary.max_slowdown,
-            comparisons=standing.comparisons if standing else None,
-            disagreement=Range(*standing.disagreement) if standing else None,
-            slower=Range(*standing.slower) if standing else None,
+            comparisons=progress.comparisons if progress else None,
+            disagreement=Range(*progress.disagreement) if progress else None,
+            slower=Range(*progress.slower) if progress else None,
             why=verdict.why if verdict else None,
         )
 

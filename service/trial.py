@@ -18,7 +18,7 @@ DISAGREEMENT, SLOWER = 0, 1
 WIDTH = len(Seen._fields)
 
 
-class Standing(NamedTuple):
+class Progress(NamedTuple):
     """
     What is known by now, whenever one looks; ranges lie within 0 and 1.
 
@@ -53,12 +53,12 @@ class Trial:
         """
         slower = float(slowdown > self.canary.max_slowdown)
         seen = self._add(DISAGREEMENT, disagreement), self._add(SLOWER, slower)
-        return verdict(self.canary, standing(self.canary, *seen))
+        return verdict(self.canary, progress(self.canary, *seen))
 
-    def standing(self) -> Standing:
+    def progress(self) -> Progress:
         """Of all workers' comparisons so far."""
         seen = (Seen(*self._rows.read(row)) for row in (DISAGREEMENT, SLOWER))
-        return standing(self.canary, *seen)
+        return progress(self.canary, *seen)
 
     def _add(self, row: int, value: float) -> Seen:
         def added(before: Row) -> tuple[Row, Seen]:
@@ -73,23 +73,23 @@ def trial_of(route: str, content: Content, routes: str) -> str:
     return f"trial-{route}-{content.trials}-{routes}"
 
 
-def standing(canary: Canary, disagreement: Seen, slower: Seen) -> Standing:
-    return Standing(
+def progress(canary: Canary, disagreement: Seen, slower: Seen) -> Progress:
+    return Progress(
         comparisons=int(disagreement.n),
         disagreement=_range(disagreement, canary),
         slower=_range(slower, canary),
     )
 
 
-def verdict(canary: Canary, standing: Standing) -> Verdict | None:
+def verdict(canary: Canary, progress: Progress) -> Verdict | None:
     """
     What may be said of the canary by now, at whatever moment one asks.
 
     The median quotient of times is above the limit where more than half of them are.
     """
-    low, high = standing.disagreement
-    few, many = standing.slower
-    compared = f"after {standing.comparisons} comparisons"
+    low, high = progress.disagreement
+    few, many = progress.slower
+    compared = f"after {progress.comparisons} comparisons"
     differs = f"answers differ by {low:.3f} to {high:.3f}"
     if low > canary.max_disagreement:
         why = f"{differs}, surely above {canary.max_disagreement:g}, {compared}"

@@ -188,7 +188,7 @@ def test_a_canary_that_differs_ends_its_own_trial(settings: Settings) -> None:
         await answers.changes.route(CANARY, who="amina")  # once more, from the beginning
         assert counted("kadogo_trial_info", **ROLLED_BACK) == 0
         trial = answers.lanes.trial("trial")
-        assert trial is not None and trial.standing().comparisons == 0
+        assert trial is not None and trial.progress().comparisons == 0
 
     within(settings, scenario)
 
@@ -206,7 +206,7 @@ async def ended(answers: Answers) -> Verdict:
 
 def compared(answers: Answers) -> int:
     trial = answers.lanes.trial("trial")
-    return trial.standing().comparisons if trial else -1
+    return trial.progress().comparisons if trial else -1
 
 
 def test_going_back_begins_a_trial_anew(

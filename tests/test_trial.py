@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.generation import Verdict
 from service.routes import Canary
-from service.trial import Standing, Trial, verdict
+from service.trial import Progress, Trial, verdict
 
 CANARY = Canary(variant="ner-tiny", max_disagreement=0.1)
 
@@ -47,12 +47,12 @@ def test_how_a_trial_stands_is_what_its_verdict_is_of() -> None:
     draw, trial, found = random.Random(1), Trial("one", CANARY, None), None
     while found is None:
         found = trial.compare(disagreement=float(draw.random() < 0.03), slowdown=0.5)
-    standing = trial.standing()
-    low, high = standing.disagreement
-    assert high < CANARY.max_disagreement and standing.slower[1] < 0.5
-    assert found == verdict(CANARY, standing)
+    progress = trial.progress()
+    low, high = progress.disagreement
+    assert high < CANARY.max_disagreement and progress.slower[1] < 0.5
+    assert found == verdict(CANARY, progress)
     assert found.why.startswith(f"answers differ by {low:.3f} to {high:.3f}, surely below 0.1")
-    assert found.why.endswith(f"after {standing.comparisons} comparisons")
+    assert found.why.endswith(f"after {progress.comparisons} comparisons")
 
 
 def test_a_canary_on_the_edge_is_not_judged() -> None:
@@ -67,16 +67,16 @@ def test_a_wrong_verdict_is_as_rare_as_promised() -> None:
 
 def test_without_comparisons_there_is_no_verdict() -> None:
     trial = Trial("one", CANARY, None)
-    assert trial.standing() == Standing(0, disagreement=(0, 1), slower=(0, 1))
-    assert verdict(CANARY, trial.standing()) is None
+    assert trial.progress() == Progress(0, disagreement=(0, 1), slower=(0, 1))
+    assert verdict(CANARY, trial.progress()) is None
 
 
 def test_workers_count_together(tmp_path: Path) -> None:
     one, other = (Trial("one", CANARY, tmp_path / "trial") for _ in range(2))
     for trial in (one, other, other):
         trial.compare(disagreement=0.5, slowdown=2.0)
-    assert one.standing() == other.standing()
-    standing = one.standing()
-    assert standing.comparisons == 3
-    assert standing.disagreement[0] < 0.5 < standing.disagreement[1] <= 1
-    assert standing.slower[1] == 1
+    assert one.progress() == other.progress()
+    progress = one.progress()
+    assert progress.comparisons == 3
+    assert progress.disagreement[0] < 0.5 < progress.disagreement[1] <= 1
+    assert progress.slower[1] == 1
