@@ -21,6 +21,7 @@ from build.steps import (
     Export,
     Factorize,
     Finetune,
+    Healing,
     NarrowWindows,
     Pack,
     Pretrain,
@@ -162,6 +163,8 @@ def _alone(step: Step) -> Iterator[str]:
             )
         case Distill() if [*step.layers] != (rising := sorted(set(step.layers))):
             yield f"layers {step.layers} do not rise: say {tuple(rising)}"
+        case Healing(epochs=0, transfer=int()):
+            yield "text without gold is read in epochs: give epochs of 1 or more"
         case NarrowWindows() if 2 * step.overlap >= step.tokens:
             yield f"an overlap of {step.overlap} is half of {step.tokens} tokens or more: give less"
         case Factorize(bond=None, embedding=None):

@@ -1,5 +1,6 @@
 """
-Some epochs after a transform that hurts: taught by gold, and by the network as it was before.
+Some epochs after a transform that hurts: taught by gold, and by the network as it was before, whose
+answers are all there is to learn of text without gold.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def heal(
     gradual: Callable[[int], training.Pruning] | None = None,
 ) -> None:
     """
-    Train `network` in place for the step's epochs on its training text; none leave it as it is.
+    Train `network` in place for the step's epochs on its training text, and on text without gold
+    where the step asks for some; no epochs leave it as it is.
 
     source   the checkpoint it was made of: its teacher
     gradual  steps of training there will be -> what prunes after each of them
@@ -37,7 +39,7 @@ def heal(
     if not step.epochs:
         return
     purpose = read_purpose(source)
-    batch, steps = training_text(step, purpose, source, corpus)
+    batch, steps = training_text(step, purpose, source, corpus, transfer=step.transfer or 0)
     teacher = load(source, purpose, attention="sdpa").to(device).requires_grad_(requires_grad=False)
 
     def loss(student: Any, inputs: training.Batch) -> torch.Tensor:
@@ -67,10 +69,19 @@ def heal(
 
 
 def training_text(
-    step: Healing, purpose: Purpose, source: Path, corpus: Path, *, texts: int | None = None
+    step: Healing,
+    purpose: Purpose,
+    source: Path,
+    corpus: Path,
+    *,
+    texts: int | None = None,
+    transfer: int = 0,
 ) -> tuple[Callable[[int], training.Batch], int]:
     """
-    Batches of the purpose's training text, and how many; `texts` of it where a sample will do.
+    Batches of the purpose's training text, and how many there are.
+
+    texts     how many of them, where a sample will do
+    transfer  how many texts without gold are added
 
     Raises DataError where the data has other labels than the checkpoint.
     """
@@ -86,4 +97,6 @@ def training_text(
     draws = examples.gold_of(purpose.labels, reading, corpus, encoder)
     if texts is not None:
         draws = random.Random(step.seed).sample(draws, min(texts, len(draws)))
+    if transfer:
+        draws += examples.unlabelled(reading, corpus, encoder, transfer)
     return examples.batches(reading, draws, encoder)

@@ -19,6 +19,7 @@ from build.steps import (
     CountEmbeddings,
     Distill,
     Finetune,
+    Healing,
     Pretrain,
     QuantizeStatic,
     Step,
@@ -85,9 +86,9 @@ def _plain(step: Step, task: Task | None) -> list[Plain]:
     match step:
         case TrainTokenizer() | TrimVocabulary():
             return [stream.sentences]
-        case Distill() if task is Task.NER:
+        case Distill() | Healing(transfer=int()) if task is Task.NER:
             return [data.plain_sentences]
-        case CountEmbeddings() | Pretrain() | Distill():
+        case CountEmbeddings() | Pretrain() | Distill() | Healing(transfer=int()):
             return [data.running_text]
     return []
 

@@ -30,6 +30,8 @@ FROM_NOTHING = (TrainTokenizer, CountEmbeddings, Pretrain)
 BASE_PEAK = 5e-5
 # Of a toy, whose teachers are no wider than this.
 WIDTH, HEADS, INNER, BOND = 32, 2, 64, 8
+# Texts without gold that it is taught on.
+TRANSFER = 5_000
 
 
 def prepared(steps: Iterable[Step], *, base: Form | None, quick: bool) -> tuple[Step, ...]:
@@ -91,15 +93,23 @@ def _quick(step: Step) -> Step:
         case Finetune():
             return msgspec.structs.replace(step, epochs=1)
         case Distill(width=None):
-            return msgspec.structs.replace(step, epochs=1, transfer=5_000)
+            return msgspec.structs.replace(step, epochs=1, transfer=TRANSFER)
         case Distill():
             small = {"width": WIDTH, "heads": HEADS, "inner": INNER}
-            return msgspec.structs.replace(step, epochs=1, transfer=5_000, **small)
-        case Factorize(bond=int()):
-            return msgspec.structs.replace(step, bond=BOND, epochs=min(1, step.epochs))
-        case PruneStructure():
-            return msgspec.structs.replace(step, texts=200, epochs=min(1, step.epochs))
+            return msgspec.structs.replace(step, epochs=1, transfer=TRANSFER, **small)
         case Healing():
-            return msgspec.structs.replace(step, epochs=min(1, step.epochs))
+            return _briefly(step)
+        case _:
+            return step
+
+
+def _briefly(step: Healing) -> Healing:
+    transfer = min(TRANSFER, step.transfer) if step.transfer else None
+    step = msgspec.structs.replace(step, epochs=min(1, step.epochs), transfer=transfer)
+    match step:
+        case Factorize(bond=int()):
+            return msgspec.structs.replace(step, bond=BOND)
+        case PruneStructure():
+            return msgspec.structs.replace(step, texts=200)
         case _:
             return step

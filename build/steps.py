@@ -156,8 +156,9 @@ class Healing(Step, frozen=True, kw_only=True):
     What a transform that hurts may do about it: some epochs on the training text, taught by gold
     and by the network as it was before.
 
-    epochs  0: none
-    soft    weight of the answers before; gold labels have what is left to 1
+    epochs    0: none
+    soft      weight of the answers before; gold labels have what is left to 1
+    transfer  how many texts without gold are added, of which the answers before are learned alone
     """
 
     epochs: Count = 0
@@ -166,6 +167,7 @@ class Healing(Step, frozen=True, kw_only=True):
     peak: Rate = 2e-4
     warmup: Share = 0.1
     seed: int = 1
+    transfer: Positive | None = None
 
 
 class Prune(Healing, frozen=True, kw_only=True):

@@ -104,6 +104,11 @@ def test_contradictions_are_said_in_one_line(steps: tuple[Step, ...], line: str)
         (Prune(sparsity=0.5, by_layer="yes"), "by_layer must be True or False, not 'yes'"),
         (PruneStructure(heads=1.0), "heads must be a number, at least 0 and below 1, not 1.0"),
         (PruneStructure(), "give a share of heads, of columns, or both"),
+        (PruneStructure(heads=0.5, transfer=0), "transfer must be a whole number, at least 1"),
+        (
+            PruneStructure(heads=0.5, transfer=9),
+            "PruneStructure: text without gold is read in epochs: give epochs",
+        ),
         (Factorize(bond=0), "Factorize: bond must be a whole number, at least 1, not 0"),
         (Factorize(bond=2, method="pca"), "method must be mpo or svd, not 'pca'"),
         (Factorize(bond=2, parts=("attention.queryy",)), "not ('attention.queryy',)"),

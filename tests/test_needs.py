@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from build import needs
@@ -15,6 +16,7 @@ from build.steps import (
     Distill,
     Export,
     Finetune,
+    PruneStructure,
     Quantize,
     QuantizeStatic,
     Step,
@@ -27,7 +29,9 @@ from tests.tiny_corpus import write_corpus
 BOTH = ("hau", "swa")
 TAGGING = Finetune(task=Task.NER, languages=BOTH, epochs=1)
 TOPICS = Finetune(task=Task.CLASSIFICATION, languages=BOTH, epochs=1)
-# Those that look at the dev split.
+HEALED = PruneStructure(heads=0.5, epochs=1, transfer=20)
+# Those that read plain text, and those that look at the dev split.
+READING = (TrainTokenizer(), Distill(layers=(0,), epochs=1), HEALED)
 LOOKING = (Calibrate(), QuantizeStatic(), TrimVocabulary())
 
 
@@ -92,12 +96,14 @@ def test_training_texts_may_be_of_one_language(corpus: Path) -> None:
         needs.check([needs.of((TAGGING,))], corpus)
 
 
-@pytest.mark.parametrize("step", [TrainTokenizer(), Distill(layers=(0,), epochs=1)], ids=str)
-def test_plain_text_is_read_where_a_step_will(step: Step, corpus: Path) -> None:
+@pytest.mark.parametrize("tuned", [TAGGING, TOPICS], ids=str)
+@pytest.mark.parametrize("step", READING, ids=str)
+def test_plain_text_is_read_where_a_step_will(step: Step, tuned: Finetune, corpus: Path) -> None:
     (corpus / "text" / "hau.txt").write_bytes(b"Kano\n\xff\n")
+    steps = (tuned, step) if step is HEALED else (step, tuned)
     with pytest.raises(DataError, match=r"hau\.txt, line 2: wants UTF-8"):
-        needs.check([needs.of((step, TAGGING))], corpus)
-    needs.check([needs.of((TAGGING, Calibrate()))], corpus)
+        needs.check([needs.of(steps)], corpus)
+    needs.check([needs.of((tuned, msgspec.structs.replace(HEALED, transfer=None)))], corpus)
 
 
 def test_what_is_read_beside_the_recipes_languages_is_named(corpus: Path) -> None:

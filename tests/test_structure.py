@@ -10,6 +10,8 @@ import torch
 from build.checkpoint import read_purpose
 from build.errors import BuildError
 from build.factorize import replace
+from build.healing import training_text
+from build.losses import IGNORED
 from build.networks import load
 from build.steps import Factorize, PruneStructure
 from build.structure import GROUP, Importance, chosen, keep, prune_structure
@@ -105,6 +107,19 @@ def test_the_least_important_are_found_and_the_rest_heals(tmp_path: Path) -> Non
     first, second = load(target, purpose).base_model.encoder.layer
     assert first.attention.self.query.out_features == HIDDEN - size
     assert second.attention.self.query.out_features == HIDDEN
+
+
+def test_a_cut_network_is_taught_on_text_without_gold_too(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=12)
+    source = write_for_corpus(tmp_path / "source", Task.NER)
+    purpose = read_purpose(source)
+    step = PruneStructure(heads=0.5, epochs=1, transfer=30, batch_tokens=64)
+    told = training_text(step, purpose, source, corpus)[1]
+    batch, batches = training_text(step, purpose, source, corpus, transfer=step.transfer or 0)
+    assert batches > told
+    labels = [row for number in range(batches) for row in batch(number)["labels"]]
+    silent = [row for row in labels if bool((row == IGNORED).all())]
+    assert (len(silent), len(labels)) == (30, 2 * 12 + 30)
 
 
 def test_factors_have_no_heads(tmp_path: Path) -> None:
