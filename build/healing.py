@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from build import examples, losses, training
 from build.checkpoint import Purpose, read_purpose
@@ -53,6 +54,10 @@ def heal(
         )
         return step.soft * soft + (1 - step.soft) * losses.gold(given, inputs["labels"])
 
+    if step.dropout is not None:
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = step.dropout
     torch.manual_seed(step.seed)
     training.fit(
         network,

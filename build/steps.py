@@ -159,6 +159,7 @@ class Healing(Step, frozen=True, kw_only=True):
     epochs    0: none
     soft      weight of the answers before; gold labels have what is left to 1
     transfer  how many texts without gold are added, of which the answers before are learned alone
+    dropout   while it heals; None: as when it was fine-tuned
     """
 
     epochs: Count = 0
@@ -168,6 +169,7 @@ class Healing(Step, frozen=True, kw_only=True):
     warmup: Share = 0.1
     seed: int = 1
     transfer: Positive | None = None
+    dropout: Share | None = None
 
 
 class Prune(Healing, frozen=True, kw_only=True):

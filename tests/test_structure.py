@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from build.checkpoint import read_purpose
 from build.errors import BuildError
 from build.factorize import replace
-from build.healing import training_text
+from build.healing import heal, training_text
 from build.losses import IGNORED
-from build.networks import load
+from build.networks import load, save
 from build.steps import Factorize, PruneStructure
 from build.structure import GROUP, Importance, chosen, keep, prune_structure
 from models.spec import Task
@@ -120,6 +121,20 @@ def test_a_cut_network_is_taught_on_text_without_gold_too(tmp_path: Path) -> Non
     labels = [row for number in range(batches) for row in batch(number)["labels"]]
     silent = [row for row in labels if bool((row == IGNORED).all())]
     assert (len(silent), len(labels)) == (30, 2 * 12 + 30)
+
+
+def test_dropout_is_for_the_healing_alone(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=4)
+    source, target = write_for_corpus(tmp_path / "source", Task.NER), tmp_path / "target"
+    target.mkdir()
+    purpose = read_purpose(source)
+    net = load(source, purpose)
+    for dropout in (0.0, 0.5):
+        step = PruneStructure(heads=0.5, epochs=1, dropout=dropout)
+        heal(step, net, source, target, corpus, "cpu")
+        assert {each.p for each in net.modules() if isinstance(each, nn.Dropout)} == {dropout}
+    save(net, source, target)
+    assert load(target, purpose).config.hidden_dropout_prob == net.config.hidden_dropout_prob == 0.1
 
 
 def test_factors_have_no_heads(tmp_path: Path) -> None:
