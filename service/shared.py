@@ -1,7 +1,8 @@
 """
-Numbers that the server's processes share: rows of float64 in a file, changed one process at a time.
+What the server's processes share: rows of float64 in a file, changed one process at a time, and
+texts that are the first one's.
 
-Knows nothing of what the numbers mean.
+Knows nothing of what the numbers and the texts mean.
 """
 
 from __future__ import annotations
@@ -66,6 +67,27 @@ class Rows:
                 yield
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def first_of_this_server(name: str, read: Callable[[], str]) -> str:
+    """
+    What the first process of this server read that asked for `name`: the others, and those that
+    come in place of one that died, are given the same, whatever there would be to read by then.
+    """
+    file = of_this_server(name)
+    if file is None:
+        return read()
+    if not file.exists():
+        text = read()
+        with tempfile.NamedTemporaryFile(
+            "w", dir=file.parent, encoding="utf-8", newline=""
+        ) as draft:
+            draft.write(text)
+            draft.flush()
+            with contextlib.suppress(FileExistsError):  # another was first
+                os.link(draft.name, file)  # whole or not at all
+    with file.open(encoding="utf-8", newline="") as opened:
+        return opened.read()
 
 
 def of_this_server(name: str) -> Path | None:

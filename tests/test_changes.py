@@ -121,6 +121,22 @@ def test_the_file_of_routes_is_read_once(settings: Settings, tmp_path: Path) -> 
     within(replace(settings, routes=file), scenario)
 
 
+def test_a_worker_that_comes_later_reads_the_routes_of_the_start(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shared := tmp_path / "shared").mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared))
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES)
+
+    async def scenario(lanes: Lanes, changes: Changes) -> None:
+        assert answers(lanes) == "ner-tiny" and changes.current().content.routes == ROUTES
+
+    within(replace(settings, routes=file), scenario)
+    file.write_text(ROUTES.replace("ner-tiny", "ner-base"))
+    within(replace(settings, routes=file), scenario)
+
+
 def test_going_back_to_the_start_opens_what_was_put_back(
     settings: Settings, tmp_path: Path
 ) -> None:

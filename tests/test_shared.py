@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import ROOT
-from service.shared import Row, Rows, of_this_server
+from service.shared import Row, Rows, first_of_this_server, of_this_server
 
 COUNTS = """
 import sys
@@ -98,3 +98,27 @@ def test_the_file_lies_where_the_servers_processes_count(
     assert of_this_server("keys") is None
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     assert of_this_server("keys") == tmp_path / "keys"
+
+
+def test_what_the_first_read_is_what_all_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    text = "# Ọ̀yọ́\r\n"
+    with ThreadPoolExecutor(8) as pool:
+        read = [*pool.map(lambda n: first_of_this_server("notes", lambda: f"{text}{n}"), range(8))]
+    assert len(set(read)) == 1 and read[0].startswith(text)
+    assert first_of_this_server("notes", lambda: "other") == read[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["notes"]
+
+
+def test_what_cannot_be_read_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> str:
+        raise FileNotFoundError("notes")
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        first_of_this_server("notes", gone)
+    assert first_of_this_server("notes", lambda: "back") == "back"
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
+    assert first_of_this_server("notes", lambda: "alone") == "alone"
