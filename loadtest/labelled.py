@@ -94,7 +94,7 @@ def strangers(calls: Iterable[Call], labels: Iterable[str]) -> list[str]:
     gold PER and EVENT, labels O B-PER I-PER   -> ["EVENT"]
     """
     known = {label.partition("-")[2] or label for label in labels}
-    gold = [right for call in calls for right in call.gold or ()]
+    gold = [right for call in calls for right in call.gold or () if right is not None]
     return sorted({kind for right in gold for kind in _kinds(right)} - known)
 
 
@@ -175,6 +175,8 @@ def _told(calls: Sequence[Call], run: Run) -> Told:
         for said in answers[number]:
             rows = zip(call.texts, call.languages, call.gold, said, strict=True)
             for text, language, right, answer in rows:
+                if right is None:
+                    continue
                 found.setdefault(language, {}).setdefault((text, right), []).append(answer)
     return found
 

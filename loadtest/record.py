@@ -25,13 +25,13 @@ class Call:
     task       "ner" or "classification"
     texts      sent together; more than one only where so many inputs a request were asked for
     languages  one a text; "" where it is not known
-    gold       what is right for each text; None where it is not known
+    gold       what is right for each text, None where it is not known; None: of no text it is
     """
 
     task: str
     texts: tuple[str, ...]
     languages: tuple[str, ...]
-    gold: tuple[Result, ...] | None = None
+    gold: tuple[Result | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

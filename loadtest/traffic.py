@@ -105,12 +105,12 @@ def _calls(traffic: Traffic, task: str) -> Iterator[Call]:
 
 
 def _call(task: str, texts: Sequence[Text]) -> Call:
-    gold = [each for text in texts if (each := text.gold(task)) is not None]
+    gold = tuple(text.gold(task) for text in texts)
     return Call(
         task=task,
         texts=tuple(text.text for text in texts),
         languages=tuple(text.language for text in texts),
-        gold=tuple(gold) if len(gold) == len(texts) else None,
+        gold=gold if any(each is not None for each in gold) else None,
     )
 
 

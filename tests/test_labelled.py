@@ -170,6 +170,13 @@ def test_what_is_not_labelled_or_not_answered_is_not_scored() -> None:
     assert scores(asked, run_of("ner", [])) == {}
 
 
+def test_of_texts_in_company_those_that_are_labelled_are_scored() -> None:
+    both = Call(task="ner", texts=("Sani", "Jos"), languages=("hau", "swa"), gold=(PER, None))
+    found = scores([both], run_of("ner", [(0, (PER, PER))]))
+    assert list(found["f1"].languages) == ["hau"] and found["f1"].macro.mean == 1
+    assert strangers([both], ["O", "B-LOC"]) == ["PER"]
+
+
 def test_the_macro_is_the_mean_of_the_languages() -> None:
     asked = [ner("Sani", PER), ner("Juma", PER, "swa"), ner("Kito", PER, "swa"), ner("x", PER, "")]
     run = run_of("ner", [(0, (PER,)), (1, (PER,)), (2, (NOBODY,)), (3, (NOBODY,))])

@@ -195,9 +195,10 @@ def test_what_is_labelled_for_the_other_task_is_sent_where_there_is_nothing_else
     assert call.texts == ("An fara gasar.",) and call.gold is None
 
 
-def test_a_call_is_labelled_only_if_all_its_texts_are(tmp_path: Path) -> None:
+def test_of_texts_in_company_each_keeps_what_is_right_for_it(tmp_path: Path) -> None:
     [call] = calls(Traffic(texts=written(tmp_path, GOLD), inputs=2), task="ner", count=1)
-    assert sorted(call.languages) == ["hau", "swa"] and call.gold is None
+    gold = dict(zip(call.texts, call.gold or (), strict=True))
+    assert gold == {"Sani ya je.": frozenset({(0, 4, "PER")}), "Habari.": None}
 
 
 # --- refusals --------------------------------------------------------------------------------
