@@ -316,7 +316,7 @@ def test_a_given_encoder_is_trained_gently() -> None:
     ("layers", "halves"), [(1, [(0,), (0,)]), (2, [(1,), (0,)]), (10, [(1, 3, 5, 7, 9), (1, 4)])]
 )
 def test_fractions_are_of_the_given_encoder(layers: int, halves: list[tuple[int, ...]]) -> None:
-    steps = prepared(RECIPES["ner-tiny"], base=given(layers), quick=False)
+    steps = prepared(RECIPES["news-tiny"], base=given(layers), quick=False)
     assert [step.layers for step in steps if isinstance(step, Distill)] == halves
     assert [step.embedding for step in steps if isinstance(step, Factorize)] == [192]
 
