@@ -40,7 +40,7 @@ def heal(
     if not step.epochs:
         return
     purpose = read_purpose(source)
-    batch, steps = training_text(step, purpose, source, corpus, transfer=step.transfer or 0)
+    batch, steps = training_text(step, purpose, source, corpus)
     teacher = load(source, purpose, attention="sdpa").to(device).requires_grad_(requires_grad=False)
 
     def loss(student: Any, inputs: training.Batch) -> torch.Tensor:
@@ -74,19 +74,11 @@ def heal(
 
 
 def training_text(
-    step: Healing,
-    purpose: Purpose,
-    source: Path,
-    corpus: Path,
-    *,
-    texts: int | None = None,
-    transfer: int = 0,
+    step: Healing, purpose: Purpose, source: Path, corpus: Path, *, texts: int | None = None
 ) -> tuple[Callable[[int], training.Batch], int]:
     """
-    Batches of the purpose's training text, and how many there are.
-
-    texts     how many of them, where a sample will do
-    transfer  how many texts without gold are added
+    Batches of the purpose's training text and of the step's text without gold, and how many; of
+    `texts` with gold alone where a sample will do.
 
     Raises DataError where the data has other labels than the checkpoint.
     """
@@ -102,6 +94,6 @@ def training_text(
     draws = examples.gold_of(purpose.labels, reading, corpus, encoder)
     if texts is not None:
         draws = random.Random(step.seed).sample(draws, min(texts, len(draws)))
-    if transfer:
-        draws += examples.unlabelled(reading, corpus, encoder, transfer)
+    elif step.transfer:
+        draws += examples.unlabelled(reading, corpus, encoder, step.transfer)
     return examples.batches(reading, draws, encoder)
