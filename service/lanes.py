@@ -41,7 +41,7 @@ from service.trial import Trial, trial_of
 logger = logging.getLogger("kadogo")
 
 # What the file of routes held at the start, for workers that come later.
-FILE = "routes.toml"
+ROUTES_FILE = "routes.toml"
 # Between two looks at whether something was changed.
 LOOK_S = 0.1
 # The same, while it cannot be seen.
@@ -473,7 +473,7 @@ class Lanes:
     def text_of(self, content: Content) -> str | None:
         """Of the routes as the content has them, else as the settings' file was at the start."""
         if content.routes is None and (file := self._settings.routes) and self._file is None:
-            self._file = shared.first_of_this_server(FILE, lambda: routes.text_of(file))
+            self._file = shared.first_of_this_server(ROUTES_FILE, lambda: routes.text_of(file))
         return self._file if content.routes is None else content.routes
 
     def _routes(self, text: str | None, variants: Mapping[str, Variant | None]) -> Routes:
