@@ -33,6 +33,7 @@ from build.steps import (
     Restore,
     RunWith,
     SkipAttention,
+    SkipFeedForward,
     Step,
     TrainTokenizer,
     TrimPositions,
@@ -72,6 +73,7 @@ PLACES: dict[type[Step], Place] = {
     PruneStructure: Place((Stage.TRAINED,)),
     Factorize: Place((Stage.TRAINED,)),
     SkipAttention: Place((Stage.TRAINED,)),
+    SkipFeedForward: Place((Stage.TRAINED,)),
     TrimPositions: Place((Stage.TRAINED,)),
     NarrowWindows: Place(
         (Stage.TRAINED, Stage.GRAPH, Stage.QUANTIZED, Stage.OWN, Stage.ASSIGNED, Stage.PACKED)

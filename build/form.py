@@ -22,8 +22,10 @@ from build.steps import (
     PruneStructure,
     Restore,
     SkipAttention,
+    SkipFeedForward,
     Step,
     TrimPositions,
+    in_attention,
 )
 
 HEADS, COLUMNS = "heads", "columns"
@@ -37,6 +39,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     positions  tokens it reads at once
     vocabulary pieces it knows; None: as many as its tokenizer came to have
     bare       how many of its last layers have no attention
+    unfed      its layers without a feed-forward half
     factors    the linear layers that are products of smaller ones
     narrow     whether the word embedding is such a product
     cut        what was taken out of its layers: heads, columns
@@ -49,6 +52,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     positions: int
     vocabulary: int | None = None
     bare: int = 0
+    unfed: frozenset[int] = frozenset()
     factors: frozenset[Part] = frozenset()
     narrow: bool = False
     cut: frozenset[str] = frozenset()
@@ -92,10 +96,9 @@ def _changed(step: Step, form: Form) -> Form:
             shares = {HEADS: step.heads, COLUMNS: step.columns}
             return replace(form, cut=form.cut | {what for what, share in shares.items() if share})
         case SkipAttention():
-            bare = replace(form, bare=max(form.bare, step.last))
-            return replace(
-                bare, factors=frozenset(each for each in form.factors if _has(bare, each))
-            )
+            return _without_lost(replace(form, bare=max(form.bare, step.last)))
+        case SkipFeedForward():
+            return _without_lost(replace(form, unfed=form.unfed | {*step.layers}))
         case Restore():
             return replace(form, cut=frozenset())
         case _:
@@ -117,6 +120,7 @@ def _student(step: Distill, teacher: Form) -> Form:
         layers=len(step.layers),
         heads=heads,
         bare=sum(layer >= teacher.attentive for layer in step.layers),
+        unfed=frozenset(new for new, old in enumerate(step.layers) if old in teacher.unfed),
         factors=frozenset(
             (new, part)
             for new, old in enumerate(step.layers)
@@ -124,6 +128,11 @@ def _student(step: Distill, teacher: Form) -> Form:
             if layer == old
         ),
     )
+
+
+def _without_lost(form: Form) -> Form:
+    """Without the factors of halves that went."""
+    return replace(form, factors=frozenset(each for each in form.factors if _has(form, each)))
 
 
 def _is_fresh(step: Distill, teacher: Form) -> bool:
@@ -143,7 +152,9 @@ def _chosen(step: Factorize, form: Form) -> frozenset[Part]:
 
 def _has(form: Form, part: Part) -> bool:
     layer, name = part
-    return layer < form.attentive or not name.startswith("attention.")
+    if in_attention(name):
+        return layer < form.attentive
+    return layer < form.layers and layer not in form.unfed
 
 
 # --- what cannot be done ----------------------------------------------------------------------
@@ -167,14 +178,18 @@ def unfit(step: Step, form: Form) -> Iterator[str]:
                 yield "the word embedding is factorized already"
         case PruneStructure() if form.factors:
             yield "heads and columns are taken out before layers are factorized"
-        case PruneStructure() if not form.attentive:
-            yield "heads and columns are taken out before the last attention is skipped"
+        case PruneStructure() if step.heads and not form.attentive:
+            yield "heads are taken out before the last attention is skipped"
+        case PruneStructure() if step.columns and len(form.unfed) == form.layers:
+            yield "columns are taken out before the last feed-forward half is skipped"
         case SkipAttention() if step.last > form.layers:
             yield f"the network before it has {form.layers} layers, not {step.last}"
+        case SkipFeedForward():
+            yield from _beyond(step.layers, form)
         case Restore() if not _is_plain(form):
             yield (
                 "only a plain network comes back from its graph: restore before layers are "
-                "factorized, cut, or lose their attention"
+                "factorized, cut, or lose a half"
             )
 
 
@@ -207,4 +222,4 @@ def _beyond(layers: tuple[int, ...], form: Form) -> Iterator[str]:
 def _is_plain(form: Form) -> bool:
     """Layers are read back as all of one size: columns may be fewer where there is one layer."""
     uneven = HEADS in form.cut or (COLUMNS in form.cut and form.layers > 1)
-    return not (form.factors or form.narrow or form.bare or uneven)
+    return not (form.factors or form.narrow or form.bare or form.unfed or uneven)

@@ -1,5 +1,6 @@
 """
-The forms a network's layers can have beside the usual one: narrower, factored, without attention.
+The forms a network's layers can have beside the usual one: narrower, factored, without attention
+or their feed-forward half.
 
 A checkpoint says its forms by the names and shapes of its weights; nothing else does. Knows nothing
 of files, nor of how a form was found.
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from build.steps import LINEARS
+from build.steps import LINEARS, in_attention
 
 WORDS = "embeddings.word_embeddings"
 
@@ -57,6 +58,33 @@ class NoAttention(nn.Module):
         return self.output["LayerNorm"](hidden_states), None
 
 
+class NoFeedForward(nn.Module):
+    """A layer's output without a feed-forward half before it: its normalisation alone."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(width, eps=epsilon)
+
+    def forward(self, _: torch.Tensor, attention_output: torch.Tensor) -> torch.Tensor:
+        normal: torch.Tensor = self.LayerNorm(attention_output)
+        return normal
+
+
+def bare_attention(layer: Any) -> None:
+    """Take a layer's attention out, in place; its normalisation stays."""
+    norm = layer.attention.output.LayerNorm
+    layer.attention = NoAttention(len(norm.weight), norm.eps)
+    layer.attention.output["LayerNorm"].load_state_dict(norm.state_dict())
+
+
+def bare_feed_forward(layer: Any) -> None:
+    """Take a layer's feed-forward half out, in place; its normalisation stays."""
+    norm = layer.output.LayerNorm
+    layer.intermediate = nn.Identity()
+    layer.output = NoFeedForward(len(norm.weight), norm.eps)
+    layer.output.LayerNorm.load_state_dict(norm.state_dict())
+
+
 def reshape(network: Any, shapes: Shapes) -> None:
     """Give `network`, as its config makes it, the forms that weights of these shapes have."""
     base = network.base_model
@@ -67,19 +95,19 @@ def reshape(network: Any, shapes: Shapes) -> None:
     for number, layer in enumerate(base.encoder.layer):
         place = f"{prefix}encoder.layer.{number}."
         if not any(name.startswith(f"{place}attention.self.") for name in shapes):
-            norm = layer.attention.output.LayerNorm
-            layer.attention = NoAttention(len(norm.weight), norm.eps)
+            bare_attention(layer)
+        if not any(name.startswith(f"{place}output.dense.") for name in shapes):
+            bare_feed_forward(layer)
         for name in linears(layer):
             layer.set_submodule(name, _linear(f"{place}{name}", shapes))
 
 
 def linears(layer: Any) -> Iterator[str]:
     """The names of the linear layers that a layer has, whatever their form."""
-    yield from (
-        name
-        for name in LINEARS
-        if not (isinstance(layer.attention, NoAttention) and name.startswith("attention."))
-    )
+    for name in LINEARS:
+        half = layer.attention if in_attention(name) else layer.output
+        if not isinstance(half, (NoAttention, NoFeedForward)):
+            yield name
 
 
 def product(first: torch.Tensor, second: torch.Tensor, bias: torch.Tensor) -> nn.Module:

@@ -34,6 +34,7 @@ from build.steps import (
     Restore,
     RunWith,
     SkipAttention,
+    SkipFeedForward,
     Step,
     TrainTokenizer,
     TrimPositions,
@@ -167,9 +168,16 @@ def _(step: Factorize, source: Path, target: Path, kitchen: Kitchen) -> None:
 
 @apply.register
 def _(step: SkipAttention, source: Path, target: Path, kitchen: Kitchen) -> None:
-    from build.attention import skip_attention
+    from build.sublayers import skip_attention
 
     skip_attention(step, source, target, kitchen.corpus, kitchen.device)
+
+
+@apply.register
+def _(step: SkipFeedForward, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.sublayers import skip_feed_forward
+
+    skip_feed_forward(step, source, target, kitchen.corpus, kitchen.device)
 
 
 @apply.register

@@ -33,6 +33,12 @@ Linear = Literal[
 ]
 LINEARS: tuple[Linear, ...] = get_args(Linear)
 
+
+def in_attention(name: str) -> bool:
+    """Whether a linear layer of this name is in the attention half; the others feed forward."""
+    return name.startswith("attention.")
+
+
 # What static int8 can leave in float, in the order of a layer: all but the linear layers.
 Group = Literal["embedding", "attention", "softmax", "bias", "residual", "layernorm", "gelu"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -228,6 +234,13 @@ class SkipAttention(Healing, frozen=True, kw_only=True):
     """The last `last` layers do without attention; what they add to it stays (Tyukin 2024)."""
 
     last: Positive
+    version: int = 1
+
+
+class SkipFeedForward(Healing, frozen=True, kw_only=True):
+    """Some layers do without their feed-forward half; what they add to it stays (Tyukin 2024)."""
+
+    layers: Layers
     version: int = 1
 
 

@@ -18,7 +18,7 @@ from build import losses, training
 from build.checkpoint import read_purpose
 from build.errors import BuildError
 from build.healing import heal, training_text
-from build.layers import NoAttention
+from build.layers import NoAttention, NoFeedForward, linears
 from build.networks import load, save
 from build.steps import PruneStructure
 
@@ -27,7 +27,7 @@ GROUP = 8
 
 
 class Importance(NamedTuple):
-    """Of a layer: (heads,) and (columns,); of one without attention no heads."""
+    """Of a layer: (heads,) and (columns,); none of a half that it does without."""
 
     heads: torch.Tensor
     columns: torch.Tensor
@@ -44,7 +44,7 @@ def prune_structure(
     purpose = read_purpose(source)
     network = load(source, purpose, attention="sdpa")
     for layer in network.base_model.encoder.layer:
-        if not all(isinstance(each, nn.Linear) for each in _narrowed(layer)):
+        if not all(isinstance(layer.get_submodule(each), nn.Linear) for each in linears(layer)):
             raise BuildError("heads and columns are pruned before layers are factorized")
     batch, batches = training_text(step, purpose, source, corpus, texts=step.texts)
     found = importance(network, batch, batches, device)
@@ -93,8 +93,9 @@ def keep(
             for name in ("query", "key", "value"):
                 setattr(attention.self, name, _rows(getattr(attention.self, name), rows))
             attention.output.dense = _columns(attention.output.dense, rows)
-        layer.intermediate.dense = _rows(layer.intermediate.dense, theirs)
-        layer.output.dense = _columns(layer.output.dense, theirs)
+        if len(theirs):
+            layer.intermediate.dense = _rows(layer.intermediate.dense, theirs)
+            layer.output.dense = _columns(layer.output.dense, theirs)
 
 
 def chosen(scores: list[torch.Tensor], gone: float, *, group: int) -> list[torch.Tensor]:
@@ -103,12 +104,14 @@ def chosen(scores: list[torch.Tensor], gone: float, *, group: int) -> list[torch
 
     The share `gone` of all layers' scores together goes, the least first.
     """
+    if not gone:
+        return [torch.arange(len(each)) for each in scores]
     scaled = [each / each.norm().clamp(min=1e-12) for each in scores]
     together = torch.cat(scaled)
     least = together.sort().values[min(round(gone * len(together)), len(together) - 1)]
     found = []
     for each in scaled:
-        kept = int((each >= least).sum()) if gone else len(each)
+        kept = int((each >= least).sum())
         kept = min(len(each), max(1, -(-kept // group)) * group)
         found.append(each.topk(kept).indices.sort().values)
     return found
@@ -116,26 +119,28 @@ def chosen(scores: list[torch.Tensor], gone: float, *, group: int) -> list[torch
 
 def widths(layer: Any, head_size: int) -> tuple[int, int]:
     """How many heads and how many columns a layer has."""
-    attention = 0
+    heads = columns = 0
     if not isinstance(layer.attention, NoAttention):
-        attention = layer.attention.output.dense.in_features // head_size
-    return attention, layer.output.dense.in_features
+        heads = layer.attention.output.dense.in_features // head_size
+    if not isinstance(layer.output, NoFeedForward):
+        columns = layer.output.dense.in_features
+    return heads, columns
 
 
 class _Gates:
     """Ones that a layer's heads and columns are multiplied by: their slopes say what each does."""
 
     def __init__(self, layer: Any, config: Any) -> None:
-        device = layer.output.dense.weight.device
-        self._columns = torch.ones(layer.output.dense.in_features, device=device)
-        pairs = [(layer.output.dense, self._columns, 1)]
-        self._heads = torch.ones(0, device=device)
-        if not isinstance(layer.attention, NoAttention):
-            size = config.hidden_size // config.num_attention_heads
-            dense = layer.attention.output.dense
-            self._heads = torch.ones(dense.in_features // size, device=device)
-            pairs.append((dense, self._heads, size))
-        self._hooks = [_gated(dense, gate, size) for dense, gate, size in pairs]
+        size = config.hidden_size // config.num_attention_heads
+        heads, columns = widths(layer, size)
+        device = next(layer.parameters()).device
+        self._heads = torch.ones(heads, device=device)
+        self._columns = torch.ones(columns, device=device)
+        self._hooks = []
+        if heads:
+            self._hooks.append(_gated(layer.attention.output.dense, self._heads, size))
+        if columns:
+            self._hooks.append(_gated(layer.output.dense, self._columns, 1))
         self._sums = [torch.zeros_like(gate) for gate in (self._heads, self._columns)]
 
     def count(self) -> None:
@@ -157,16 +162,6 @@ def _gated(dense: nn.Linear, gate: torch.Tensor, size: int) -> Any:
         return (inputs[0] * gate.repeat_interleave(size),)
 
     return dense.register_forward_pre_hook(multiply)
-
-
-def _narrowed(layer: Any) -> list[Any]:
-    """The linear layers that heads and columns are cut out of."""
-    found = [layer.intermediate.dense, layer.output.dense]
-    if not isinstance(layer.attention, NoAttention):
-        attention = layer.attention
-        found += [attention.self.query, attention.self.key, attention.self.value]
-        found.append(attention.output.dense)
-    return found
 
 
 def _rows(linear: Any, kept: torch.Tensor) -> nn.Linear:

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from build.attention import skip
 from build.checkpoint import read_purpose
 from build.export import export
 from build.factorize import replace
 from build.graph import MODEL, operators, runner
-from build.layers import NoAttention, linears, near_square
+from build.layers import NoAttention, NoFeedForward, linears, near_square
 from build.networks import load, load_encoder, save
 from build.quantize import quantize
 from build.steps import Export, Factorize, Quantize
 from build.structure import Importance, keep
+from build.sublayers import without_attention, without_feed_forward
 from models.spec import Task
 from tests.tiny_checkpoint import HIDDEN, finetuned, network
 
@@ -40,7 +40,8 @@ FORMS: dict[str, Callable[[Any], None]] = {
     "mpo": lambda net: replace(Factorize(method="mpo", bond=5), net),
     "one part": lambda net: replace(Factorize(bond=3, layers=(1,), parts=("output.dense",)), net),
     "embedding": lambda net: replace(Factorize(embedding=7), net),
-    "without attention": lambda net: skip(net, 1),
+    "without attention": lambda net: without_attention(net, 1),
+    "without a feed-forward half": lambda net: without_feed_forward(net, (0,)),
     "without heads and columns": without_heads_and_columns,
 }
 
@@ -113,6 +114,12 @@ def test_a_layer_without_attention_has_no_linear_layers_of_it() -> None:
     assert isinstance(last.attention, NoAttention)
     assert [*linears(last)] == ["intermediate.dense", "output.dense"]
     assert len([*linears(first)]) == 6
+
+
+def test_a_layer_without_a_feed_forward_half_has_no_linear_layers_of_it() -> None:
+    first, last = changed("without a feed-forward half").base_model.encoder.layer
+    assert isinstance(first.output, NoFeedForward)
+    assert [*linears(first)] == [*linears(last)][:4]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from build.healing import heal, training_text
 from build.losses import IGNORED
 from build.networks import load, save
 from build.steps import Factorize, PruneStructure
-from build.structure import GROUP, Importance, chosen, keep, prune_structure
+from build.structure import GROUP, Importance, chosen, keep, prune_structure, widths
+from build.sublayers import without_attention, without_feed_forward
 from models.spec import Task
 from tests.tiny_checkpoint import HIDDEN, LAYERS, network, write_for_corpus
 from tests.tiny_corpus import write_corpus
@@ -91,6 +92,23 @@ def test_layers_are_compared_and_none_loses_everything() -> None:
 def test_columns_are_left_in_whole_groups() -> None:
     scores = [torch.rand(64), torch.rand(64)]
     assert all(len(each) % GROUP == 0 for each in chosen(scores, 0.37, group=GROUP))
+
+
+def test_halves_that_are_skipped_have_nothing_to_take_out(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", sentences=12)
+    source, target = write_for_corpus(tmp_path / "source", Task.NER), tmp_path / "target"
+    target.mkdir()
+    purpose = read_purpose(source)
+    net = load(source, purpose)
+    without_attention(net, 1)
+    without_feed_forward(net, (0,))
+    net.save_pretrained(source)
+    prune_structure(PruneStructure(heads=0.5, columns=0.5), source, target, corpus, "cpu")
+    layers = load(target, purpose).base_model.encoder.layer
+    assert [widths(each, HIDDEN // HEADS) for each in layers] == [
+        (HEADS // 2, 0),
+        (0, COLUMNS // 2),
+    ]
 
 
 def test_the_least_important_are_found_and_the_rest_heals(tmp_path: Path) -> None:

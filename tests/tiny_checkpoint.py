@@ -22,7 +22,7 @@ from build.steps import Export, Quantize
 from models.spec import Task, Windows
 from tests.tiny import NER_LABELS, NER_WORDS, NEWS_LABELS, tokenizer
 
-LAYERS, HIDDEN = 2, 32
+LAYERS, HIDDEN, INNER = 2, 32, 64
 KINDS: dict[Task, Any] = {
     Task.NER: XLMRobertaForTokenClassification,
     Task.CLASSIFICATION: XLMRobertaForSequenceClassification,
@@ -42,7 +42,7 @@ def network(task: Task, **changes: Any) -> Any:
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": 4,
-        "intermediate_size": 64,
+        "intermediate_size": INNER,
         "max_position_embeddings": 130,
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
