@@ -26,6 +26,11 @@ Result = TypeVar("Result")
 
 # How many batches' worth of the next waiting items is sorted before one batch is cut.
 LOOK = 4
+# What a run of its own costs beside its tokens, in tokens: more padding than that costs more than
+# joining saves. Of 0, 4, 8, 16 and 32 this served most texts, of ner-base, ner-int8 and
+# ner-distilled-int8 alike. What is learned while serving would be 30 to 90: of a busy machine,
+# where every run waits for its core.
+SPARE = 8
 # Seconds a token where nothing has run yet.
 GUESS_S = 1e-4
 # How much longer than predicted work may take and still be in time. Batches are not cut in the
@@ -42,42 +47,43 @@ SWEPT = 1024
 class Limits:
     """
     items, tokens              of one batch; tokens are counted with padding
-    padding                    largest share of a batch that may be padding, 0 to 1
+    spare                      tokens of padding that whoever joins a batch may bring
     waiting_items, _tokens     that may wait; a request beyond is refused
     """
 
     items: int = 32
     tokens: int = 1024
-    padding: float = 0.25
+    spare: int = SPARE
     waiting_items: int = 2048
     waiting_tokens: int = 262_144
 
 
-def cut(tokens: Sequence[int], *, items: int, budget: int, padding: float) -> list[int]:
+def cut(tokens: Sequence[int], *, items: int, budget: int, spare: int) -> list[int]:
     """
     Indices of the next batch out of `tokens`, the lengths of waiting items, the next first.
 
-    The next always goes. Neighbours in length join it, the one that pads least first, while
-    the batch keeps within `items`, `budget` tokens with padding, and its share of `padding`.
+    The next always goes. Neighbours in length join it, the one that pads least first, while the
+    batch keeps within `items` and `budget` tokens with padding, and as long as it pays: whoever
+    joins saves a run of his own, which costs `spare` tokens, and brings no more padding than that.
 
-    [9, 2, 8, 30] items=4 budget=64 padding=.25  ->  [2, 0]: 8 and 9 together, padded to 18
+    [9, 2, 8, 30] items=4 budget=64 spare=5  ->  [2, 0]: 8 and 9 together, padded to 18
     """
     order = sorted(range(len(tokens)), key=tokens.__getitem__)
     low = high = order.index(0)
-    real = tokens[0]
+    padded = tokens[0]
     while high - low + 1 < items:
         size = high - low + 2
-        grown = []
+        grown = []  # tokens with padding, tokens of padding that join, and the batch
         if low > 0:
-            shorter = tokens[order[low - 1]]
-            grown.append((size * tokens[order[high]], real + shorter, low - 1, high))
+            more = size * tokens[order[high]]
+            grown.append((more, more - padded - tokens[order[low - 1]], low - 1, high))
         if high + 1 < len(order):
-            longer = tokens[order[high + 1]]
-            grown.append((size * longer, real + longer, low, high + 1))
-        fits = [g for g in grown if g[0] <= budget and g[0] - g[1] <= padding * g[0]]
+            more = size * tokens[order[high + 1]]
+            grown.append((more, more - padded - tokens[order[high + 1]], low, high + 1))
+        fits = [each for each in grown if each[0] <= budget and each[1] <= spare]
         if not fits:
             break
-        _, real, low, high = min(fits, key=lambda g: g[0] - g[1])
+        padded, _, low, high = min(fits, key=lambda each: each[1])
     return order[low : high + 1]
 
 
@@ -441,7 +447,7 @@ class Batcher(Generic[Item, Result]):
             [waiting.tokens for waiting in looked],
             items=1 if alone else self.limits.items,
             budget=min(self.limits.tokens, share),
-            padding=self.limits.padding,
+            spare=self.limits.spare,
         )
         going = set(chosen)
         self._queue[:0] = [waiting for i, waiting in enumerate(looked) if i not in going]
