@@ -16,6 +16,7 @@ from build.steps import (
     PruneStructure,
     Quantize,
     Restore,
+    SkipFeedForward,
     Step,
     TrainTokenizer,
     TrimPositions,
@@ -50,11 +51,13 @@ FEWEST_BYTES = (TrimPositions(), *HALF_BYTES, Quantize(embedding=4), Pack())
 # Half the heads and a third of the columns of what the half-depth student has.
 NER_THIRD = PruneStructure(heads=0.5, columns=0.67, epochs=3, peak=4e-4)
 NEWS_THIRD = PruneStructure(heads=0.5, columns=0.67, epochs=2, peak=4e-4)
-# Both layers with one head and a sixteenth of the columns each: in one layer, however wide, words
-# meet once. So little is left that gold alone teaches it too little.
+# Both layers with one head each, for in one layer, however wide, words meet once; only the second
+# has a feed-forward half, with a sixteenth of its columns. So little is left that gold alone
+# teaches it too little.
 NER_SLIVER = (
     Factorize(embedding=96, epochs=1, peak=3e-4, transfer=50_000, dropout=0.0),
     PruneStructure(heads=0.9, columns=0.94, epochs=4, peak=1e-3, transfer=50_000, dropout=0.0),
+    SkipFeedForward(layers=(0,), epochs=4, peak=1e-3, transfer=50_000, dropout=0.0),
 )
 # One layer, taught by the student of two, with two heads and a tenth of the columns.
 NEWS_TENTH = (
