@@ -191,9 +191,9 @@ _COMPARE_REPLY = NerCompareReply(
                     ("DATE", "Jumatatu", 0.939),
                 ),
                 "ner-tiny": _side(
-                    ("PER", "Juma", 0.608),
-                    ("LOC", "Mombasa", 0.865),
-                    ("DATE", "Jumatatu", 0.872),
+                    ("DATE", "Juma", 0.549),
+                    ("LOC", "Mombasa", 0.827),
+                    ("DATE", "Jumatatu", 0.818),
                 ),
             }
         )
