@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -31,12 +32,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models import catalog
 from models.errors import BadSetting
 from models.spec import Task
-from service import bound, logs, metrics, native, routes, tracing
+from service import bound, logs, metrics, native, routes, shared, tracing
+from service import keys as key_files
 from service.api import Answers, build
 from service.edge import BoundedBody
 from service.guard import Guard
 from service.keys import KeyChanges, Keys
-from service.keys import read as read_keys
 from service.lanes import Lanes
 from service.native import NativeAsk, NativeReply
 from service.schemas import State
@@ -53,6 +54,8 @@ CORS = {"allow_methods": ("GET", "POST"), "allow_headers": ("*",), "expose_heade
 # it up inside onnxruntime; between runs they hold it for tens of microseconds, and Python's
 # default of 5 ms is longer than a whole answer of a small variant.
 SWITCH_S = 0.0005
+# What the workers share of the file of keys.
+KEYS_FILE = "keys.toml"
 # Between two looks at whether a worker has died.
 WATCH_S = 2
 
@@ -165,7 +168,7 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
         bound.check(settings, bound.host())
         if settings.traces:
             tracing.check()
-        keys = None if settings.keys is None else read_keys(settings.keys)
+        keys = None if settings.keys is None else keys_of(settings.keys)
         # A worker that comes in place of another does without what the catalog has lost since.
         if settings.routes and not bound.is_worker():
             text = routes.text_of(settings.routes)
@@ -177,6 +180,18 @@ def settings_or_exit() -> tuple[Settings, Keys | None]:
     except routes.BadRoutes as error:
         sys.exit(f"kadogo: {settings.routes}: {error}")
     return settings, keys
+
+
+def keys_of(file: Path) -> Keys:
+    """
+    Those of the start: a worker that comes in place of another opens to whom the others open,
+    whatever became of the file since. Raises `BadSetting`.
+    """
+    if bound.is_worker():
+        text = shared.first_of_this_server(KEYS_FILE, lambda: key_files.text_of(file))
+    else:
+        text = key_files.text_of(file)
+    return key_files.read(file, text)
 
 
 def layers_of(

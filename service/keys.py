@@ -124,21 +124,29 @@ def _limited(key: Key, rates: Mapping[str, Rate | None]) -> Key:
     return msgspec.structs.replace(key, rate=rates[key.name])
 
 
-def read(file: Path) -> Keys:
-    """Raises `BadSetting` that names the line, and repeats nothing of what stands there."""
+def text_of(file: Path) -> str:
+    """Raises `BadSetting` that says why it cannot be read."""
     try:
-        content = file.read_bytes()
-        text = content.decode()
-        keys = msgspec.convert(tomllib.loads(text), _File).key
+        return file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise _refused(file, f"cannot be read: {type(error).__name__}") from None
+
+
+def read(file: Path, text: str) -> Keys:
+    """
+    The keys of the file's text.
+
+    Raises `BadSetting` that names the line, and repeats nothing of what stands there.
+    """
+    try:
+        keys = msgspec.convert(tomllib.loads(text), _File).key
     except tomllib.TOMLDecodeError as error:
         raise _refused(file, f"is not TOML: {_where(str(error))}") from None
     except msgspec.ValidationError as error:
         raise _refused(file, _wrong(text, str(error))) from None
     for field in ("name", "sha256"):
         _check_unique(file, text, field, [getattr(key, field) for key in keys])
-    return Keys(keys, hashlib.sha256(content).hexdigest())
+    return Keys(keys, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _check_unique(file: Path, text: str, field: str, values: Sequence[str]) -> None:

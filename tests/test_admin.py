@@ -289,6 +289,7 @@ def test_a_worker_that_starts_later_reads_what_was_changed_first(operated: Opera
 def test_a_worker_that_starts_later_does_without_what_was_spoilt_since(operated: Operated) -> None:
     assert operated.changed("PUT", "/v1/routes", content=ROUTES.encode()) == 1
     (operated.catalog / "ner-tiny" / "variant.json").write_bytes(b"")
+    (operated.catalog.parent / "keys.toml").write_text("[[key")  # it opens to whom the other does
     killed = next(iter(operated.both()))
     os.kill(killed, signal.SIGKILL)
     found = without(operated, killed)

@@ -34,7 +34,7 @@ scopes = ["admin"]
 def read(folder: Path, text: str) -> keys.Keys:
     file = folder / "keys.toml"
     file.write_text(text)
-    return keys.read(file)
+    return keys.read(file, keys.text_of(file))
 
 
 def test_a_key_is_found_by_its_token_alone(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_two_keys_with_one_token_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadSetting, match="cannot be read"):
-        keys.read(tmp_path / "keys.toml")
+        keys.text_of(tmp_path / "keys.toml")
     with pytest.raises(BadSetting, match="cannot be read"):
-        keys.read(tmp_path)
+        keys.text_of(tmp_path)
 
 
 def test_made_keys_are_read_back(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_command_prints_the_lines_and_shows_the_token_aside(tmp_path: Path) 
     [key] = read(tmp_path, done.stdout).every
     assert key.name == "newsroom" and key.rate == Rate(requests=600, seconds=60, burst=100)
     token = done.stderr.split()[-1]
-    assert keys.read(tmp_path / "keys.toml").find(token.encode()) == key
+    assert read(tmp_path, done.stdout).find(token.encode()) == key
     assert token not in done.stdout
 
 
