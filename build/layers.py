@@ -70,14 +70,14 @@ class NoFeedForward(nn.Module):
         return normal
 
 
-def bare_attention(layer: Any) -> None:
+def take_out_attention(layer: Any) -> None:
     """Take a layer's attention out, in place; its normalisation stays."""
     norm = layer.attention.output.LayerNorm
     layer.attention = NoAttention(len(norm.weight), norm.eps)
     layer.attention.output["LayerNorm"].load_state_dict(norm.state_dict())
 
 
-def bare_feed_forward(layer: Any) -> None:
+def take_out_feed_forward(layer: Any) -> None:
     """Take a layer's feed-forward half out, in place; its normalisation stays."""
     norm = layer.output.LayerNorm
     layer.intermediate = nn.Identity()
@@ -95,9 +95,9 @@ def reshape(network: Any, shapes: Shapes) -> None:
     for number, layer in enumerate(base.encoder.layer):
         place = f"{prefix}encoder.layer.{number}."
         if not any(name.startswith(f"{place}attention.self.") for name in shapes):
-            bare_attention(layer)
+            take_out_attention(layer)
         if not any(name.startswith(f"{place}output.dense.") for name in shapes):
-            bare_feed_forward(layer)
+            take_out_feed_forward(layer)
         for name in linears(layer):
             layer.set_submodule(name, _linear(f"{place}{name}", shapes))
 

@@ -19,6 +19,8 @@ from build.steps import (
     Healing,
     Pretrain,
     PruneStructure,
+    SkipAttention,
+    SkipFeedForward,
     Step,
     TrainTokenizer,
     TrimVocabulary,
@@ -50,6 +52,7 @@ def scaled(
     makes, for one of other sizes.
 
     Distill(layers=(1, 3)) of 4 layers  ->  Distill(layers=(1, 3, 5, 7, 9)) of 10
+    SkipFeedForward(layers=(0,)) of 2  ->  SkipFeedForward(layers=(0, 1, 2)) of 5
     """
     begun, pieces = None, 0
     for step in recipe:
@@ -69,6 +72,14 @@ def scaled(
             case Factorize(embedding=int(rank)) if begun:
                 rank = max(1, round(rank * hidden / begun.hidden))
                 step = msgspec.structs.replace(step, embedding=rank)
+            case SkipAttention() if begun:
+                last = max(1, round(step.last * layers / depth))
+                step = msgspec.structs.replace(step, last=last)
+            case SkipFeedForward() if begun:
+                chosen = tuple(n for n in range(layers) if n * depth // layers in step.layers)
+                if not chosen:
+                    continue
+                step = msgspec.structs.replace(step, layers=chosen)
             case TrimVocabulary() if pieces and vocabulary:
                 share = step.pieces / pieces
                 step = msgspec.structs.replace(step, pieces=round(share * vocabulary))

@@ -21,7 +21,7 @@ from transformers import (
     XLMRobertaForTokenClassification,
 )
 
-from build import factorize, positions, prepare, structure
+from build import factorize, positions, prepare, structure, sublayers
 from build.checkpoint import Checkpoint, Purpose, filled, read_purpose, write_purpose
 from build.distill import shallower
 from build.errors import BuildError
@@ -40,6 +40,8 @@ from build.steps import (
     Quantize,
     QuantizeBlocks,
     Restore,
+    SkipAttention,
+    SkipFeedForward,
     Step,
     TrainTokenizer,
     TrimPositions,
@@ -122,6 +124,8 @@ def scaled(recipe: Iterable[Step], layers: int, hidden: int, vocabulary: int) ->
         match step:
             case Factorize(bond=None):
                 found.append(msgspec.structs.replace(step, epochs=0))
+            case SkipAttention() | SkipFeedForward():
+                found.append(msgspec.structs.replace(step, epochs=0))
             case Distill(width=None) | TrimVocabulary() | PruneStructure() | TrimPositions():
                 found.append(step)
             case TrainTokenizer() | CountEmbeddings() | Pretrain() | Finetune() | Calibrate():
@@ -156,6 +160,10 @@ def _changed(network: Any, step: Step, purpose: Purpose) -> Any:
                 for layer in network.base_model.encoder.layer
             ]
             structure.keep(network, chance, step.heads, step.columns, size)
+        case SkipAttention():
+            sublayers.leave_out_attention(network, step.last)
+        case SkipFeedForward():
+            sublayers.leave_out_feed_forward(network, step.layers)
     return network
 
 

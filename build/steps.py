@@ -201,7 +201,8 @@ class PruneStructure(Healing, frozen=True, kw_only=True):
     network is smaller and faster. Importance is the loss's slope along each one's output (Michel
     et al. 2019, Molchanov et al. 2017) over `texts` training texts.
 
-    heads, columns  share of all heads and of all columns that go; each layer keeps some of both
+    heads, columns  share of all heads and of all columns that go; each layer keeps some of
+                    what it has of both
     """
 
     heads: Annotated[float, Meta(ge=0, lt=1)] = 0.0

@@ -80,7 +80,7 @@ def keep(
     Take out the least important share of all heads and of all columns, in place.
 
     Layers are compared after each is scaled to length one (Molchanov et al. 2017); each keeps at
-    least one head and one group of columns.
+    least one head and one group of columns where it had some.
     """
     kept_heads = chosen([each.heads for each in found], heads, group=1)
     kept_columns = chosen([each.columns for each in found], columns, group=GROUP)

@@ -13,7 +13,7 @@ from typing import Any
 from build.checkpoint import read_purpose
 from build.errors import BuildError
 from build.healing import heal
-from build.layers import NoAttention, NoFeedForward, bare_attention, bare_feed_forward
+from build.layers import NoAttention, NoFeedForward, take_out_attention, take_out_feed_forward
 from build.networks import load, save
 from build.steps import SkipAttention, SkipFeedForward
 
@@ -23,7 +23,7 @@ def skip_attention(
 ) -> None:
     """Leave the checkpoint in `target` without the attention of its last layers."""
     network = load(source, read_purpose(source), attention="sdpa")
-    without_attention(network, step.last)
+    leave_out_attention(network, step.last)
     heal(step, network, source, target, corpus, device)
     save(network, source, target)
 
@@ -33,26 +33,26 @@ def skip_feed_forward(
 ) -> None:
     """Leave the checkpoint in `target` without the feed-forward half of some layers."""
     network = load(source, read_purpose(source), attention="sdpa")
-    without_feed_forward(network, step.layers)
+    leave_out_feed_forward(network, step.layers)
     heal(step, network, source, target, corpus, device)
     save(network, source, target)
 
 
-def without_attention(network: Any, last: int) -> None:
+def leave_out_attention(network: Any, last: int) -> None:
     """In place. The residual stream and its normalisation stay. Raises BuildError."""
     layers = network.base_model.encoder.layer
     if last > len(layers):
         raise BuildError(f"attention of the last {last} layers: there are {len(layers)}")
     for layer in layers[len(layers) - last :]:
         if not isinstance(layer.attention, NoAttention):
-            bare_attention(layer)
+            take_out_attention(layer)
 
 
-def without_feed_forward(network: Any, chosen: tuple[int, ...]) -> None:
+def leave_out_feed_forward(network: Any, chosen: tuple[int, ...]) -> None:
     """In place. The residual stream and its normalisation stay. Raises BuildError."""
     layers = network.base_model.encoder.layer
     if max(chosen) >= len(layers):
         raise BuildError(f"the feed-forward half of layer {max(chosen)}: there are {len(layers)}")
     for number in chosen:
         if not isinstance(layers[number].output, NoFeedForward):
-            bare_feed_forward(layers[number])
+            take_out_feed_forward(layers[number])

@@ -27,8 +27,8 @@ Result = TypeVar("Result")
 # How many batches' worth of the next waiting items is sorted before one batch is cut.
 LOOK = 4
 # What a run of its own costs beside its tokens, in tokens: more padding than that costs more than
-# joining saves. Of 0, 4, 8, 16 and 32 this served most texts, of ner-base, ner-int8 and
-# ner-distilled-int8 alike. What is learned while serving would be 30 to 90: of a busy machine,
+# joining saves. Of 0, 4, 8, 16 and 32 this served most texts on two cores, of ner-base, ner-int8
+# and ner-distilled-int8 alike. What is learned while serving would be 30 to 90: of a busy machine,
 # where every run waits for its core.
 SPARE = 8
 # Seconds a token where nothing has run yet.
@@ -298,7 +298,7 @@ class Batcher(Generic[Item, Result]):
         return not self._queue
 
     def cost_s(self, tokens: int) -> float:
-        """Seconds of one core that so many tokens take, where full batches are what runs."""
+        """Seconds of one core that so many tokens take, where enough waits to fill batches."""
         full = self.limits.tokens
         return self.line(tokens) if tokens >= full else tokens * self.line(full) / full
 

@@ -125,10 +125,9 @@ class Meter:
     """What every key has sent of late, counted over all processes of this server."""
 
     def __init__(self, keys: Keys) -> None:
-        # One for each, for any may be given a limit while the server serves. Rows are those of this
-        # file: a process started after it has changed has its own.
+        # One for each, for any may be given a limit while the server serves.
         self._rows = {key.name: row for row, key in enumerate(keys.every)}
-        file = of_this_server(f"keys-{keys.digest[:16]}")
+        file = of_this_server("spent")
         self._spent = Rows(file, rows=len(keys.every), width=2)
 
     def ask(self, key: Key, limit: Rate) -> Standing:

@@ -92,10 +92,9 @@ UNCHANGED = KeyChanges()
 
 @dataclass(frozen=True)
 class Keys:
-    """Every key of a file. `digest` is the file's own."""
+    """Every key of a file."""
 
     every: tuple[Key, ...] = ()
-    digest: str = ""
 
     def changed(self, by: KeyChanges) -> Keys:
         """Those that are left, and what they may send now."""
@@ -125,11 +124,13 @@ def _limited(key: Key, rates: Mapping[str, Rate | None]) -> Key:
 
 
 def text_of(file: Path) -> str:
-    """Raises `BadSetting` that says why it cannot be read."""
+    """What stands in the file, where `read` can make keys of it. Raises `BadSetting`."""
     try:
-        return file.read_bytes().decode()
+        text = file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise _refused(file, f"cannot be read: {type(error).__name__}") from None
+    read(file, text)
+    return text
 
 
 def read(file: Path, text: str) -> Keys:
@@ -146,7 +147,7 @@ def read(file: Path, text: str) -> Keys:
         raise _refused(file, _wrong(text, str(error))) from None
     for field in ("name", "sha256"):
         _check_unique(file, text, field, [getattr(key, field) for key in keys])
-    return Keys(keys, hashlib.sha256(text.encode()).hexdigest())
+    return Keys(keys)
 
 
 def _check_unique(file: Path, text: str, field: str, values: Sequence[str]) -> None:

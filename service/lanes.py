@@ -494,6 +494,7 @@ class Lanes:
         limits = Limits(
             items=settings.batch_items,
             tokens=settings.batch_tokens,
+            spare=settings.batch_padding,
             waiting_items=settings.queue_texts,
             waiting_tokens=settings.queue_tokens,
         )

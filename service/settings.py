@@ -161,6 +161,7 @@ class Settings:
     cors_origins                whose pages may ask from a browser, beside the server's own
     queue_texts, queue_tokens   windows, and their tokens, that may wait for one variant
     batch_items, batch_tokens   windows, and tokens with padding, of one model run
+    batch_padding               tokens of padding that each window which joins a run may bring
     drain_s                     seconds between "not ready" and closing the door at SIGTERM
     log                         how log lines look; None: words on a terminal, JSON elsewhere
     access_log                  a line for each request
@@ -203,6 +204,7 @@ class Settings:
     queue_tokens: int = field(default=262_144, metadata=_whole(1))
     batch_items: int = field(default=32, metadata=_whole(1))
     batch_tokens: int = field(default=256, metadata=_whole(1))
+    batch_padding: int = field(default=8, metadata=_whole(0))
     drain_s: float = field(default=1.0, metadata=_kind(_seconds, "seconds, 0 to 3600"))
     log: str | None = field(default=None, metadata=_kind(_form, "json or text"))
     access_log: bool = field(default=False, metadata=_kind(_switch, "on or off"))

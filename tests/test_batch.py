@@ -205,10 +205,12 @@ def test_those_who_come_while_one_runs_go_together_each_with_its_own_answer() ->
 
 
 @pytest.mark.parametrize(
-    ("spare", "second"), [(1, [49, 50]), (0, [50])], ids=["it pays", "a run costs less"]
+    ("spare", "then"),
+    [(1, [[49, 50], [3, 3]]), (0, [[50], [3, 3], [49]])],
+    ids=["it pays", "a run costs less"],
 )
 def test_like_lengths_go_together_where_it_pays_but_the_oldest_goes_first(
-    spare: int, second: list[int]
+    spare: int, then: list[list[int]]
 ) -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
@@ -219,7 +221,7 @@ def test_like_lengths_go_together_where_it_pays_but_the_oldest_goes_first(
         model.gate.set()
         for job in waiting:
             await job.answer
-        assert [len(word) for word in model.batches[1]] == second
+        assert [[len(word) for word in batch] for batch in model.batches[1:]] == then
 
     run(scenario)
 

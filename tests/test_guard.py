@@ -49,7 +49,7 @@ class Door:
         known = [key_of(lines) for _, lines in made.values()]
         self.hashes = {key.name: key.sha256 for key in known}
         self.changes = UNCHANGED
-        keyring = Keys(tuple(known), "digest")
+        keyring = Keys(tuple(known))
         self.guard = Guard(self.behind, keys=keyring, changes=lambda: self.changes)
 
     def ask(self, method: str, path: str, **headers: str) -> httpx.Response:

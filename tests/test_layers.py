@@ -18,7 +18,7 @@ from build.networks import load, load_encoder, save
 from build.quantize import quantize
 from build.steps import Export, Factorize, Quantize
 from build.structure import Importance, keep
-from build.sublayers import without_attention, without_feed_forward
+from build.sublayers import leave_out_attention, leave_out_feed_forward
 from models.spec import Task
 from tests.tiny_checkpoint import HIDDEN, finetuned, network
 
@@ -40,8 +40,8 @@ FORMS: dict[str, Callable[[Any], None]] = {
     "mpo": lambda net: replace(Factorize(method="mpo", bond=5), net),
     "one part": lambda net: replace(Factorize(bond=3, layers=(1,), parts=("output.dense",)), net),
     "embedding": lambda net: replace(Factorize(embedding=7), net),
-    "without attention": lambda net: without_attention(net, 1),
-    "without a feed-forward half": lambda net: without_feed_forward(net, (0,)),
+    "without attention": lambda net: leave_out_attention(net, 1),
+    "without a feed-forward half": lambda net: leave_out_feed_forward(net, (0,)),
     "without heads and columns": without_heads_and_columns,
 }
 

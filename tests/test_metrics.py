@@ -88,6 +88,22 @@ def test_time_is_measured_from_half_a_millisecond() -> None:
     assert list(metrics.SECONDS) == sorted(set(metrics.SECONDS))
 
 
+def test_a_process_that_forks_counts_apart(tmp_path: Path) -> None:
+    script = (
+        "import os\n"
+        "from service import metrics\n"
+        "metrics.rejected('before')\n"
+        "child = os.fork()\n"
+        "metrics.rejected('child' if not child else 'parent')\n"
+        "if child: os.waitpid(child, 0); print(os.getpid(), child)\n"
+    )
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    files = {file.name for file in tmp_path.glob("counter_*.db")}
+    assert files == {f"counter_{pid}.db" for pid in done.stdout.split()} and len(files) == 2
+
+
 def test_a_batch_is_counted_with_its_padding() -> None:
     observer = metrics.VariantMetrics("test-batch")
     observer.ran(items=3, tokens=75, padded=100, seconds=0.002)

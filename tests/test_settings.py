@@ -38,6 +38,7 @@ def test_every_setting_is_read_from_its_variable(tmp_path: Path) -> None:
         "KADOGO_QUEUE_TOKENS": "6",
         "KADOGO_BATCH_ITEMS": "7",
         "KADOGO_BATCH_TOKENS": "8",
+        "KADOGO_BATCH_PADDING": "9",
         "KADOGO_DRAIN_S": "0.5",
         "KADOGO_LOG": "json",
         "KADOGO_ACCESS_LOG": "on",

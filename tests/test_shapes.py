@@ -15,6 +15,7 @@ from build import shapes, structure
 from build.checkpoint import read_purpose
 from build.errors import BuildError
 from build.networks import load
+from build.recipes import RECIPES
 from build.shapes import compressed, random_checkpoint, scaled
 from build.steps import (
     Calibrate,
@@ -28,6 +29,7 @@ from build.steps import (
     QuantizeBlocks,
     Restore,
     SkipAttention,
+    SkipFeedForward,
     TrainTokenizer,
     TrimPositions,
     TrimVocabulary,
@@ -89,8 +91,22 @@ def test_what_leaves_the_form_as_it_is_is_passed_over() -> None:
 
 
 def test_what_has_no_fraction_is_refused() -> None:
-    with pytest.raises(BuildError, match="a shape cannot be compressed by SkipAttention"):
-        scaled((*RECIPE[:2], SkipAttention(last=1)), layers=4, hidden=8, vocabulary=9)
+    with pytest.raises(BuildError, match="a shape cannot be compressed by Factorize"):
+        scaled((*RECIPE[:2], Factorize(bond=2)), layers=4, hidden=8, vocabulary=9)
+
+
+def test_halves_of_layers_are_left_out_of_as_many_in_proportion() -> None:
+    skipped = (SkipAttention(last=1, epochs=1), SkipFeedForward(layers=(0,), epochs=1))
+    *_, attention, forward = scaled((*RECIPE[:7], *skipped), layers=10, hidden=768, vocabulary=9)
+    assert attention == SkipAttention(last=2)  # of five, where one of two was
+    assert forward == SkipFeedForward(layers=(0, 1, 2))
+    second = SkipFeedForward(layers=(1,))
+    assert not any(step == second for step in scaled((*RECIPE[:7], second), 2, 768, 9))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_its_like_in_another_shape(name: str) -> None:
+    assert scaled(RECIPES[name], layers=10, hidden=768, vocabulary=70_006) is not None
 
 
 def test_a_shape_is_the_same_from_a_cache_and_from_scratch(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from build.losses import IGNORED
 from build.networks import load, save
 from build.steps import Factorize, PruneStructure
 from build.structure import GROUP, Importance, chosen, keep, prune_structure, widths
-from build.sublayers import without_attention, without_feed_forward
+from build.sublayers import leave_out_attention, leave_out_feed_forward
 from models.spec import Task
 from tests.tiny_checkpoint import HIDDEN, LAYERS, network, write_for_corpus
 from tests.tiny_corpus import write_corpus
@@ -100,8 +100,8 @@ def test_halves_that_are_skipped_have_nothing_to_take_out(tmp_path: Path) -> Non
     target.mkdir()
     purpose = read_purpose(source)
     net = load(source, purpose)
-    without_attention(net, 1)
-    without_feed_forward(net, (0,))
+    leave_out_attention(net, 1)
+    leave_out_feed_forward(net, (0,))
     net.save_pretrained(source)
     prune_structure(PruneStructure(heads=0.5, columns=0.5), source, target, corpus, "cpu")
     layers = load(target, purpose).base_model.encoder.layer

@@ -14,10 +14,10 @@ from build.errors import BuildError
 from build.networks import load
 from build.steps import SkipAttention, SkipFeedForward
 from build.sublayers import (
+    leave_out_attention,
+    leave_out_feed_forward,
     skip_attention,
     skip_feed_forward,
-    without_attention,
-    without_feed_forward,
 )
 from models.spec import Task
 from tests.tiny_checkpoint import HIDDEN, INNER, LAYERS, finetuned, network
@@ -43,7 +43,7 @@ def test_attention_that_adds_nothing_is_not_missed() -> None:
     net = network(Task.NER)
     silenced(net.base_model.encoder.layer[-1].attention.output.dense)
     before = logits(net)
-    without_attention(net, 1)
+    leave_out_attention(net, 1)
     torch.testing.assert_close(logits(net), before, rtol=1e-5, atol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_a_feed_forward_half_that_adds_nothing_is_not_missed() -> None:
     net = network(Task.NER)
     silenced(net.base_model.encoder.layer[0].output.dense)
     before = logits(net)
-    without_feed_forward(net, (0,))
+    leave_out_feed_forward(net, (0,))
     torch.testing.assert_close(logits(net), before, rtol=1e-5, atol=1e-5)
 
 
@@ -68,6 +68,6 @@ def test_the_matrices_and_their_biases_go_with_each_half(tmp_path: Path) -> None
 
 def test_no_more_layers_than_there_are() -> None:
     with pytest.raises(BuildError, match=f"there are {LAYERS}"):
-        without_attention(network(Task.NER), LAYERS + 1)
+        leave_out_attention(network(Task.NER), LAYERS + 1)
     with pytest.raises(BuildError, match=f"of layer {LAYERS}: there are {LAYERS}"):
-        without_feed_forward(network(Task.NER), (0, LAYERS))
+        leave_out_feed_forward(network(Task.NER), (0, LAYERS))
