@@ -117,7 +117,7 @@ lock: .venv/.test ## resolve requirements/*.in into pinned requirements/*.txt
 # What others read: the embedded baseline and its int8, AfriBERTa-base's shape whole and compressed.
 .cache/peers/.made: models/zoo/ner-base/model.onnx models/zoo/ner-int8/model.onnx | .venv/.build .venv/.loadtest
 	rm -rf .cache/peers
-	$(BIN)/python -m build shape afriberta-base --like ner-distilled-int8 --out .cache/peers/shapes
+	$(BIN)/python -m build shape afriberta-base --like ner-small --out .cache/peers/shapes
 	$(BIN)/python -m build files ner-base --network --out .cache/peers
 	$(BIN)/python -m build files ner-int8 --out .cache/peers
 	$(BIN)/python -m build files afriberta-base-base --network --catalog .cache/peers/shapes --out .cache/peers

@@ -76,7 +76,7 @@ CONTESTS = (
     Contest(
         name="small",
         title="Kadogo's best within 0.01 F1 against the embedded baseline",
-        ours="ner-distilled-int8",
+        ours="ner-small",
         theirs="ner-base",
         peers=("fastapi",),
         target=15,
@@ -84,7 +84,7 @@ CONTESTS = (
     Contest(
         name="shape",
         title="The same recipe on AfriBERTa-base's shape against that shape (random weights)",
-        ours="afriberta-base-ner-distilled-int8",
+        ours="afriberta-base-ner-small",
         theirs="afriberta-base-base",
         peers=("fastapi",),
         target=30,
