@@ -214,7 +214,7 @@ def test_what_a_key_has_spent_outlives_a_worker(
         close(workers)
         os.kill(next(iter(workers)), 9)
         assert ask(40) == [200] * 30 + [429] * 10
-        [counted] = server.home.rglob("keys-*")
+        [counted] = server.home.rglob("spent")
     assert not counted.exists()
 
 
