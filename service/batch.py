@@ -27,9 +27,9 @@ Result = TypeVar("Result")
 # How many batches' worth of the next waiting items is sorted before one batch is cut.
 LOOK = 4
 # What a run of its own costs beside its tokens, in tokens: more padding than that costs more than
-# joining saves. Of 0, 4, 8, 16 and 32 this served most texts on two cores, of ner-base, ner-int8
-# and ner-distilled-int8 alike. What is learned while serving would be 30 to 90: of a busy machine,
-# where every run waits for its core.
+# joining saves. Of 0, 4, 8, 16 and 32 this served most texts on two cores or hardly fewer, of
+# ner-base, ner-int8 and ner-distilled-int8 alike. What is learned while serving would be 30 to 90:
+# of a busy machine, where every run waits for its core.
 SPARE = 8
 # Seconds a token where nothing has run yet.
 GUESS_S = 1e-4
