@@ -167,17 +167,10 @@ def _(step: Factorize, source: Path, target: Path, kitchen: Kitchen) -> None:
 
 
 @apply.register
-def _(step: SkipAttention, source: Path, target: Path, kitchen: Kitchen) -> None:
-    from build.sublayers import skip_attention
+def _(step: SkipAttention | SkipFeedForward, source: Path, target: Path, kitchen: Kitchen) -> None:
+    from build.sublayers import skip
 
-    skip_attention(step, source, target, kitchen.corpus, kitchen.device)
-
-
-@apply.register
-def _(step: SkipFeedForward, source: Path, target: Path, kitchen: Kitchen) -> None:
-    from build.sublayers import skip_feed_forward
-
-    skip_feed_forward(step, source, target, kitchen.corpus, kitchen.device)
+    skip(step, source, target, kitchen.corpus, kitchen.device)
 
 
 @apply.register

@@ -18,22 +18,15 @@ from build.networks import load, save
 from build.steps import SkipAttention, SkipFeedForward
 
 
-def skip_attention(
-    step: SkipAttention, source: Path, target: Path, corpus: Path, device: str
+def skip(
+    step: SkipAttention | SkipFeedForward, source: Path, target: Path, corpus: Path, device: str
 ) -> None:
-    """Leave the checkpoint in `target` without the attention of its last layers."""
+    """Leave the checkpoint in `target` without the halves of layers that the step names."""
     network = load(source, read_purpose(source), attention="sdpa")
-    leave_out_attention(network, step.last)
-    heal(step, network, source, target, corpus, device)
-    save(network, source, target)
-
-
-def skip_feed_forward(
-    step: SkipFeedForward, source: Path, target: Path, corpus: Path, device: str
-) -> None:
-    """Leave the checkpoint in `target` without the feed-forward half of some layers."""
-    network = load(source, read_purpose(source), attention="sdpa")
-    leave_out_feed_forward(network, step.layers)
+    if isinstance(step, SkipAttention):
+        leave_out_attention(network, step.last)
+    else:
+        leave_out_feed_forward(network, step.layers)
     heal(step, network, source, target, corpus, device)
     save(network, source, target)
 

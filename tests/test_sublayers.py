@@ -16,8 +16,7 @@ from build.steps import SkipAttention, SkipFeedForward
 from build.sublayers import (
     leave_out_attention,
     leave_out_feed_forward,
-    skip_attention,
-    skip_feed_forward,
+    skip,
 )
 from models.spec import Task
 from tests.tiny_checkpoint import HIDDEN, INNER, LAYERS, finetuned, network
@@ -59,8 +58,8 @@ def test_the_matrices_and_their_biases_go_with_each_half(tmp_path: Path) -> None
     source, silent, starved = finetuned(Task.NER), tmp_path / "silent", tmp_path / "starved"
     for each in (silent, starved):
         each.mkdir()
-    skip_attention(SkipAttention(last=LAYERS), source, silent, Path("unread"), "cpu")
-    skip_feed_forward(SkipFeedForward(layers=(1,)), silent, starved, Path("unread"), "cpu")
+    skip(SkipAttention(last=LAYERS), source, silent, Path("unread"), "cpu")
+    skip(SkipFeedForward(layers=(1,)), silent, starved, Path("unread"), "cpu")
     counts = [parameters(each) for each in (source, silent, starved)]
     assert counts[0] - counts[1] == LAYERS * 4 * (HIDDEN * HIDDEN + HIDDEN)
     assert counts[1] - counts[2] == 2 * HIDDEN * INNER + HIDDEN + INNER
