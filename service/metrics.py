@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 
+import psutil
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE_LATEST
 from prometheus_client import (
     REGISTRY,
@@ -333,13 +334,11 @@ def _unlinked(file: Path) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    """One that ended is a zombie until its parent looks, which may be seconds."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 @cache

@@ -197,3 +197,15 @@ def test_the_living_are_not_forgotten(
     file.touch()
     metrics.forget_the_dead()
     assert file.exists()
+
+
+def test_the_dead_are_forgotten_before_their_parent_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", ""]) as zombie:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # its end, without reaping it
+        file = tmp_path / f"gauge_livesum_{zombie.pid}.db"
+        file.touch()
+        metrics.forget_the_dead()
+        assert not file.exists()
