@@ -28,13 +28,13 @@ class _Tag(NamedTuple):
     shown: str
 
 
-class _Unit(NamedTuple):
-    """A piece or a word with its label: `first` and `last` are its pieces."""
+class _Units(NamedTuple):
+    """Of each piece or word its label, that label's score, and its first and last piece."""
 
-    label: int
-    score: float
-    first: int
-    last: int
+    labels: list[int]
+    scores: list[float]
+    firsts: list[int]
+    lasts: list[int]
 
 
 def entities(
@@ -56,18 +56,20 @@ def entities(
     alone = options.aggregation is Aggregation.NONE
     scores = softmax(merge(encoded, logits))
     units = _units(scores, encoded.words, options.aggregation)
-    groups: Iterable[tuple[str, list[_Unit]]]
-    if alone:
-        groups = ((labels[unit.label], [unit]) for unit in units)
-    else:
-        groups = _grouped(units, _tags(labels))
+    tags = _tags(labels)
+    groups: Iterable[tuple[int, int]]
+    groups = ((i, i + 1) for i in range(len(units.labels))) if alone else _groups(units, tags)
     found: list[Entity] = []
-    for label, members in groups:
-        score = sum(unit.score for unit in members) / len(members)
-        if label in options.ignore or score < options.min_score:
+    for begin, beyond in groups:
+        which = units.labels[begin]
+        label = labels[which] if alone else tags[which].shown
+        if label in options.ignore:
             continue
-        first, last = members[0].first, members[-1].last
-        start, end = int(encoded.offsets[first][0]), int(encoded.offsets[last][1])
+        score = sum(units.scores[begin:beyond]) / (beyond - begin)
+        if score < options.min_score:
+            continue
+        first, last = units.firsts[begin], units.lasts[beyond - 1]
+        start, end = int(encoded.offsets[first, 0]), int(encoded.offsets[last, 1])
         if found and not alone:
             # Two words may share a letter: a punctuation mark with an accent on it, say.
             start = max(start, found[-1].end)
@@ -137,10 +139,10 @@ _SQUASH: dict[Squash, Callable[[Floats], Floats]] = {
 }
 
 
-def _units(scores: Floats, words: NDArray[np.int64], how: Aggregation) -> list[_Unit]:
+def _units(scores: Floats, words: NDArray[np.int64], how: Aggregation) -> _Units:
     """What gets one label: each piece, or each word by its first, mean or surest piece."""
     if not len(words):
-        return []
+        return _Units([], [], [], [])
     if how in (Aggregation.NONE, Aggregation.SIMPLE):
         firsts = lasts = np.arange(len(words))
     else:
@@ -153,28 +155,28 @@ def _units(scores: Floats, words: NDArray[np.int64], how: Aggregation) -> list[_
         case Aggregation.AVERAGE:
             scores = np.add.reduceat(scores, firsts) / (lasts - firsts + 1)[:, None]
         case Aggregation.MAX:
-            sure = scores.max(axis=1)
+            surest = scores.max(axis=1)
             ranges = zip(firsts, lasts, strict=True)
-            scores = scores[[first + sure[first : last + 1].argmax() for first, last in ranges]]
-    columns = scores.argmax(axis=1), scores.max(axis=1), firsts, lasts
-    return list(map(_Unit._make, zip(*(column.tolist() for column in columns), strict=True)))
+            scores = scores[[first + surest[first : last + 1].argmax() for first, last in ranges]]
+    labels, sure = scores.argmax(axis=1), scores.max(axis=1)
+    return _Units(labels.tolist(), sure.tolist(), firsts.tolist(), lasts.tolist())
 
 
-def _grouped(units: list[_Unit], tags: tuple[_Tag, ...]) -> Iterator[tuple[str, list[_Unit]]]:
+def _groups(units: _Units, tags: tuple[_Tag, ...]) -> Iterator[tuple[int, int]]:
     """
     Neighbours of one kind, parted where a B- begins anew; an I- after another kind begins one too.
 
-    B-PER I-PER O I-LOC I-LOC B-LOC  ->  PER(2) O(1) LOC(2) LOC(1)
+    B-PER I-PER O I-LOC I-LOC B-LOC  ->  0..2 2..3 3..5 5..6
     """
-    group: list[_Unit] = []
-    for unit in units:
-        tag = tags[unit.label]
-        if group and (tag.begins or tag.kind != tags[group[-1].label].kind):
-            yield tags[group[0].label].shown, group
-            group = []
-        group.append(unit)
-    if group:
-        yield tags[group[0].label].shown, group
+    begin, kind = 0, None
+    for at, label in enumerate(units.labels):
+        tag = tags[label]
+        if at and (tag.begins or tag.kind != kind):
+            yield begin, at
+            begin = at
+        kind = tag.kind
+    if units.labels:
+        yield begin, len(units.labels)
 
 
 @lru_cache

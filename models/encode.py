@@ -117,7 +117,7 @@ class Encoder:
         readable = text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
         encoding = self._tokenizer.encode(readable, add_special_tokens=False)
         ids: list[int] = encoding.ids
-        offsets = list(spans(text, encoding.offsets))
+        offsets = spans(text, encoding.offsets)
         return Encoded(
             text=text,
             ids=np.array(ids, np.int64),
@@ -168,7 +168,7 @@ def window_starts(pieces: int, room: int, overlap: int) -> list[int]:
     return [*range(0, pieces - room, room - overlap), pieces - room]
 
 
-def spans(text: str, offsets: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def spans(text: str, offsets: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """
     Mend what tokenizers report, piece by piece.
 
@@ -177,17 +177,25 @@ def spans(text: str, offsets: Iterable[tuple[int, int]]) -> Iterator[tuple[int, 
     may hold the space before them. Offsets that run backwards or past the end are clamped.
     """
     letters = {} if text.isascii() else _marked_letters(text)
+    length = len(text)
     first = last = 0
-    mended = (0, 0)
-    for raw_start, raw_end in offsets:
-        before = first, last
-        first = max(first, min(raw_start, len(text)))
-        last = max(first, last, min(raw_end, len(text)))
-        if (first, last) != before:
-            start, _ = letters.get(first, (first, first))
-            _, end = letters.get(last, (last, last))
-            mended = trim(text, start, end)
-        yield mended
+    found = 0, 0
+    mended: list[tuple[int, int]] = []
+    for start, end in offsets:  # of each piece of each text served: no call where none is needed
+        start = first if start < first else start if start < length else length
+        end = last if end < last else end if end < length else length
+        if start > end:
+            end = start
+        if start != first or end != last:
+            first, last = start, end
+            if letters:
+                start, _ = letters.get(start, (start, start))
+                _, end = letters.get(end, (end, end))
+            if start < end and (text[start] in BLANK or text[end - 1] in BLANK):
+                start, end = trim(text, start, end)
+            found = start, end
+        mended.append(found)
+    return mended
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:

@@ -118,8 +118,8 @@ def test_a_space_inside_a_piece_is_not_part_of_its_span(tmp_path):
 
 
 def test_offsets_that_run_backwards_or_too_far_are_clamped():
-    assert list(spans("Sani ya", [(0, 4), (2, 3), (5, 99)])) == [(0, 4), (2, 4), (5, 7)]
-    assert list(spans("ya", [(7, 9)])) == [(2, 2)]
+    assert spans("Sani ya", [(0, 4), (2, 3), (5, 99)]) == [(0, 4), (2, 4), (5, 7)]
+    assert spans("ya", [(7, 9)]) == [(2, 2)]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\n\u2028 "])
