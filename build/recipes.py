@@ -48,9 +48,9 @@ HALF_BYTES = (Calibrate(), Export(weights="float16"))
 # Products of int8, an embedding of 4 bits: it is most of the bytes and none of the products.
 FEWEST_BYTES = (TrimPositions(), *HALF_BYTES, Quantize(embedding=4), Pack())
 
-# A third of the heads and a sixth of the columns of what the half-depth student has: as good as the
-# baseline. Half and a third have 0.003 of F1 more and take a third longer; those healed on gold
-# alone, at half the rate and with dropout, had 0.011 less than with this.
+# A third of the heads and a sixth of the columns of what the half-depth student has. Half and a
+# third have 0.003 of F1 more and take a third longer. Healed on gold alone, at half the rate and
+# with dropout, those had 0.011 less.
 NER_SIXTH = PruneStructure(
     heads=0.67, columns=0.83, epochs=4, peak=8e-4, transfer=50_000, dropout=0.0
 )
