@@ -424,11 +424,11 @@ class Batcher(Generic[Item, Result]):
             return 0.0
         with pool.lock:
             ahead_s = pool.turns.ahead_s((self, key), priority, self.cost_s(tokens))
-            return (ahead_s + pool.running_s) / pool.threads
+            return (ahead_s + pool.running_s) / pool.at_once
 
     def run_s(self, tokens: int) -> float:
         """Predicted from the first token begun to the last done, on all threads that can help."""
-        batches = max(1, min(self._pool.threads, -(-tokens // self.limits.tokens)))
+        batches = max(1, min(self._pool.at_once, -(-tokens // self.limits.tokens)))
         return self.cost_s(tokens) / batches if batches > 1 else self.line(tokens)
 
     def take(self) -> Batch | None:
@@ -463,7 +463,7 @@ class Batcher(Generic[Item, Result]):
         """Of the tokens that wait, what a thread that begins now should take. Under the lock."""
         total, pool = self.waiting_tokens, self._pool
         all_s = self.cost_s(total)
-        own_s = (all_s + pool.running_s) / pool.threads
+        own_s = (all_s + pool.running_s) / pool.at_once
         return total if own_s >= all_s else ceil(total * own_s / all_s)
 
     def _living(self, most: int) -> list[_Waiting]:

@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 from typing import Any, Protocol, TypeVar
 
 from models.errors import NotReady
@@ -20,6 +20,12 @@ from service.cost import Mean
 from service.fair import Turns
 
 T = TypeVar("T")
+
+# Between two looks at what the event loop takes, in seconds: some kernels count by hundredths.
+LOOK_S = 0.5
+# The event loop is busy when it takes so much of a core, and would need one for itself if, were all
+# threads busy, it took so much.
+BUSY, FULL = 0.5, 0.8
 
 
 class Batch(Protocol):
@@ -66,27 +72,35 @@ class Pool:
     itself, so that it need not wait until the event loop, busy with callers, has time for it. What
     is done `aside` goes between two batches: it would wait for ever where batches never end.
 
-    lock  of everything that threads and the event loop share: the queues and their turns
+    Of models so fast that the event loop, were all threads busy, would need a core for itself, one
+    batch fewer runs at a time: it would take that core from the loop, which callers wait for.
+
+    lock     of everything that threads and the event loop share: the queues and their turns
+    at_once  batches that may run now: `threads`, or one fewer
     """
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads
+        self.threads = self.at_once = threads
         self.turns = Turns()
         self.lock = threading.Lock()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="run")
         self._asides = 0
-        self._free = threads
         self._queues: list[Queue] = []
         self._ends: dict[int, float] = {}  # of what runs, as predicted
         self._halts: dict[int, Halt] = {}  # of what runs and nobody waits for
         self._lag_s = Mean()
+        self._looked = perf_counter(), thread_time(), process_time()
         self._called = False
         self._closed = False
 
     @property
     def is_free(self) -> bool:
         """Whether what comes now is begun at once."""
-        return self._free > 0 and not self.turns.waits
+        return self._has_room and not self.turns.waits
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._ends) < self.at_once
 
     @property
     def running_s(self) -> float:
@@ -103,7 +117,7 @@ class Pool:
     def drain_s(self) -> float:
         """Seconds until all that waits and runs now is done, as predicted."""
         with self.lock:
-            return (self.turns.waiting_s + self.running_s) / self.threads
+            return (self.turns.waiting_s + self.running_s) / self.at_once
 
     def join(self, queue: Queue) -> None:
         with self.lock:
@@ -121,9 +135,20 @@ class Pool:
 
     def call(self) -> None:
         """Work has come. Batches are cut at the end of this turn of the loop."""
-        if (self._free or self._halts) and not self._called:
+        if (self._has_room or self._halts) and not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def look(self) -> None:
+        """Now and then: whether the event loop, which calls this, needs a core for itself."""
+        now = perf_counter()
+        since, mine, whole = self._looked
+        if now - since < LOOK_S:
+            return
+        self._looked = now, thread_time(), process_time()
+        mine, whole = self._looked[1] - mine, self._looked[2] - whole
+        needed = mine >= BUSY * (now - since) and mine * self.threads >= FULL * whole
+        self.at_once = max(1, self.threads - needed)
 
     async def close(self) -> None:
         """Refuse what comes, fail what waits, and let what runs end."""
@@ -165,17 +190,15 @@ class Pool:
             if ended is not None:
                 del self._ends[id(ended)]
                 self._halts.pop(id(ended), None)
-                self._free += 1
-            while self._free:
+            while self._has_room:
                 waiting = [each for each in self._queues if not each.is_idle]
                 if not waiting:
                     return None
                 queue = min(waiting, key=_next) if len(waiting) > 1 else waiting[0]
-                if queue.next[0] and self._free < self.threads:
+                if queue.next[0] and self._ends:
                     return None  # what nobody waits for runs alone: who comes finds a thread
                 batch = queue.take()
                 if batch:
-                    self._free -= 1
                     self._ends[id(batch)] = perf_counter() + batch.predicted_s
                     if batch.halt:
                         self._halts[id(batch)] = batch.halt
@@ -205,6 +228,7 @@ class Pool:
 
     def _finished(self, queue: Queue, batch: Batch, outcome: Any, ended: float) -> None:
         self._lag_s.learn(perf_counter() - ended, 1)
+        self.look()
         queue.settle(batch, outcome)
         for each in self._queues:
             each.bury()

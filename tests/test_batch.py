@@ -289,6 +289,56 @@ def test_as_many_batches_run_at_once_as_there_are_threads_and_no_more() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("threads", "of_the_loop", "of_all", "at_once"),
+    [
+        pytest.param(2, 0.7, 1.4, 1, id="as much as the models"),
+        pytest.param(2, 0.35, 1.9, 2, id="a fifth of all"),
+        pytest.param(2, 0.2, 0.4, 2, id="half of next to nothing"),
+        pytest.param(4, 0.9, 4.0, 3, id="a core of four"),
+        pytest.param(4, 0.5, 4.0, 4, id="half a core of four"),
+        pytest.param(1, 0.9, 1.2, 1, id="there is one thread"),
+    ],
+)
+def test_an_event_loop_that_needs_a_core_gets_one(
+    monkeypatch: pytest.MonkeyPatch, threads: int, of_the_loop: float, of_all: float, at_once: int
+) -> None:
+    for name, times in {
+        "perf_counter": [0.0, 1.0, 2.0],
+        "thread_time": [5.0, 5.0 + of_the_loop, 5.0 + of_the_loop],
+        "process_time": [9.0, 9.0 + of_all, 9.0 + of_all],
+    }.items():
+        monkeypatch.setattr(f"service.pool.{name}", iter(times).__next__)
+    pool = Pool(threads)
+    pool.look()
+    assert pool.at_once == at_once
+    pool.look()  # nothing was done since
+    assert pool.at_once == threads
+
+
+def test_with_a_core_left_to_the_event_loop_one_batch_fewer_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Pool, "look", lambda pool: None)
+
+    async def scenario() -> None:
+        model, pool = Shouting(open_gate=False), Pool(2)
+        pool.at_once = 1
+        queue, _ = batcher(model, pool=pool)
+        first = submit(queue, "a")
+        await begun(model, 1)
+        waiting = [submit(queue, "cc") for _ in range(4)]
+        await asyncio.sleep(0.05)
+        assert model.batches == [["a"]]
+        model.gate.set()
+        for job in (first, *waiting):
+            await job.answer
+        assert model.batches == [["a"], ["cc"] * 4]
+        assert await submit(queue, "next").answer == ["NEXT"]
+
+    run(scenario)
+
+
 def test_a_flooded_queue_leaves_the_other_its_turn() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
