@@ -89,6 +89,7 @@ class Pool:
         self._ends: dict[int, float] = {}  # of what runs, as predicted
         self._halts: dict[int, Halt] = {}  # of what runs and nobody waits for
         self._lag_s = Mean()
+        # When, and what the event loop and the whole process had taken of the cores by then.
         self._looked = perf_counter(), thread_time(), process_time()
         self._called = False
         self._closed = False
@@ -142,12 +143,13 @@ class Pool:
     def look(self) -> None:
         """Now and then: whether the event loop, which calls this, needs a core for itself."""
         now = perf_counter()
-        since, mine, whole = self._looked
-        if now - since < LOOK_S:
+        then, loop_then, all_then = self._looked
+        if now - then < LOOK_S:
             return
-        self._looked = now, thread_time(), process_time()
-        mine, whole = self._looked[1] - mine, self._looked[2] - whole
-        needed = mine >= BUSY * (now - since) and mine * self.threads >= FULL * whole
+        self._looked = (_, loop_now, all_now) = now, thread_time(), process_time()
+        of_the_loop, of_all = loop_now - loop_then, all_now - all_then
+        busy = of_the_loop >= BUSY * (now - then)
+        needed = busy and of_the_loop * self.threads >= FULL * of_all
         self.at_once = max(1, self.threads - needed)
 
     async def close(self) -> None:
