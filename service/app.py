@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import functools
 import inspect
 import logging
 import os
@@ -32,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models import catalog
 from models.errors import BadSetting
 from models.spec import Task
-from service import bound, logs, metrics, native, routes, shared, tracing
+from service import arbiter, bound, logs, metrics, native, routes, shared, tracing
 from service import keys as key_files
 from service.api import Answers, build
 from service.edge import BoundedBody
@@ -56,8 +55,6 @@ CORS = {"allow_methods": ("GET", "POST"), "allow_headers": ("*",), "expose_heade
 SWITCH_S = 0.0005
 # What the workers share of the file of keys.
 KEYS_FILE = "keys.toml"
-# Between two looks at whether a worker has died.
-WATCH_S = 2
 
 # How long an idle connection of a caller is kept, in seconds. uvicorn's five are as many as some
 # callers' pools keep theirs, and fewer than others' do: one that is closed just as a request is on
@@ -139,27 +136,6 @@ def count_apart() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def watch_closely() -> None:
-    """
-    A worker that dies is missed within seconds: BentoML's arbiter looks every ten.
-
-    It imports what it makes its arbiter with only after this file.
-    """
-    with contextlib.suppress(ImportError, AttributeError):
-        from bentoml._internal.utils import circus
-
-        made = functools.partial(circus.create_standalone_arbiter, check_delay=WATCH_S)
-        circus.create_standalone_arbiter = made
-
-
-def replace_the_dead() -> None:
-    """
-    A worker that dies is replaced in a container too: BentoML's images would leave it dead, for an
-    orchestrator to notice, but that one would end the workers that live with it.
-    """
-    os.environ.pop("BENTOML_CONTAINERIZED", None)
-
-
 def settings_or_exit() -> tuple[Settings, Keys | None]:
     """The settings and the keys they name. A wrong one ends the start with one clear line."""
     try:
@@ -232,8 +208,8 @@ def check_provider(provider: str) -> None:
 
 stay_untracked()
 count_apart()
-watch_closely()
-replace_the_dead()
+arbiter.mind_workers()
+arbiter.replace_the_dead()
 logging.getLogger("bentoml._internal.server.http_app").addFilter(native.ServerMistakes())
 settings, keys = settings_or_exit()
 logs.begin(settings.log)

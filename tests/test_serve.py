@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bentoml
 import httpx
+import psutil
 import pydantic
 import pytest
 from _bentoml_sdk.service import Service
@@ -323,6 +324,20 @@ def test_a_stopping_server_says_so_answers_what_it_has_and_exits_with_0(
         assert server.process.wait(60) == 0
         assert "stopping: not ready now, the door closes in 1.5 s" in server.log
         assert "Traceback" not in server.log
+
+
+def test_a_server_that_begins_a_worker_is_stopped_all_the_same(
+    catalog: Path, tmp_path: Path
+) -> None:
+    with serving(catalog, tmp_path, KADOGO_WORKERS="2") as server:
+        parent = psutil.Process(server.process.pid)
+        workers = set(parent.children())
+        min(workers, key=lambda worker: worker.pid).kill()
+        deadline = time.monotonic() + 30
+        while set(parent.children()) <= workers:  # without rest: it is being begun for moments only
+            assert time.monotonic() < deadline, "the worker is not replaced"
+        server.process.terminate()
+        assert server.process.wait(30) == 0
 
 
 def until_not_ready(server: Server) -> int:
