@@ -20,6 +20,8 @@ from tqdm import tqdm
 from build import schedule
 
 SAVE_EVERY_S = 300.0
+# What multiplies in bfloat16, of those that `torch.cpu.get_capabilities` names.
+BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 
 Batch = dict[str, torch.Tensor]
 Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
@@ -51,7 +53,7 @@ def fit(
     prune: Pruning | None = None,
 ) -> None:
     """
-    Train `network` in place for `steps` batches; AdamW, linear warm-up and decay, bf16 autocast.
+    Train `network` in place for `steps` batches; AdamW, linear warm-up and decay, `autocast`.
 
     batch   step number -> tensors; must hold `attention_mask`, by which tokens are counted
     resume  a file written every few minutes; if it exists the run continues from it
@@ -120,8 +122,16 @@ def zeros_kept(network: torch.nn.Module) -> Callable[[], None]:
 
 
 def autocast(device: str) -> AbstractContextManager[Any]:
-    """bf16 where the device has it in hardware or close to it: every device we train on."""
-    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16)
+    """bf16 where `device` has it in hardware; emulated it takes three times as long as float32."""
+    kind = device.split(":")[0]
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=has_bfloat16(kind))
+
+
+def has_bfloat16(kind: str) -> bool:
+    """Whether devices of that kind, cpu or cuda, multiply in it here."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return any(torch.cpu.get_capabilities().get(unit) for unit in BFLOAT16_UNITS)
 
 
 def cut_by_length(lengths: Sequence[int], budget: int, order: Sequence[int]) -> list[list[int]]:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -69,6 +70,22 @@ def test_training_learns(tmp_path: Path) -> None:
     network = fit(tmp_path / "resume.pt", steps=200)
     assert not network.training
     assert loss(network, batch(999)).item() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("has", "seen"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"architecture": "aarch64", "neon": True, "bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+    ],
+)
+def test_bfloat16_is_for_processors_that_have_it(
+    has: dict[str, Any], seen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    with training.autocast("cpu"):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == seen
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(
