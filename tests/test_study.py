@@ -29,6 +29,7 @@ from build.studies.plan import BASE, STUDIES, Shown, toy
 from build.studies.write import Found, table
 from models import catalog
 from models.spec import Input, Task
+from tests.test_runtime_openvino import processor_has_bfloat16
 from tests.tiny import write_variant
 from tests.tiny_corpus import write_corpus
 
@@ -108,6 +109,8 @@ def test_columns_have_names_of_their_own(tmp_path: Path) -> None:
 def test_a_quick_study_is_made_and_written_up(
     name: str, room: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name == "openvino" and not processor_has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
     torch.set_num_threads(1)
     assert main(words(room, name)) == 0
     rows, shown = toy(STUDIES[name]).rows, STUDIES[name].shown
