@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
@@ -209,3 +210,17 @@ def test_the_dead_are_forgotten_before_their_parent_asks(
         file.touch()
         metrics.forget_the_dead()
         assert not file.exists()
+
+
+def test_a_process_that_may_not_be_asked_about_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(psutil.Process, "status", denied)
+    file = tmp_path / f"gauge_livesum_{os.getppid()}.db"
+    file.touch()
+    metrics.forget_the_dead()
+    assert file.exists()
