@@ -15,11 +15,11 @@ from starlette.routing import BaseRoute, Route
 
 from models.errors import Forbidden, InvalidRequest, MalformedRequest
 from service import metrics
-from service.batch import CallerLeft
 from service.bodies import JSON, check_content, in_time, read_body
 from service.changes import Changes
 from service.edge import CALLER_LEFT, KEY
 from service.generation import Generation
+from service.job import CallerLeft
 from service.keys import COMMAND
 from service.problems import Outcome, as_response, request_id_of
 from service.schemas import Changed, History, KeyNow, KeysNow, RoutesNow, read_limit

@@ -19,7 +19,7 @@ from models.errors import (
     TooLarge,
     UnsupportedContent,
 )
-from service.batch import CallerLeft
+from service.job import CallerLeft
 
 JSON = b"application/json"
 _JSON_TYPE = re.compile(

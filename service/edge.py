@@ -19,9 +19,9 @@ from models.errors import (
     RequestError,
 )
 from service import metrics, seen
-from service.batch import CallerLeft
 from service.bodies import Read, check_content, in_time, read_body, read_json, slow
 from service.fair import Priority
+from service.job import CallerLeft
 from service.problems import Headers, Outcome, Retell, deliver, refused, refused_at, request_id_of
 from service.schemas import Reply
 

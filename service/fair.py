@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Priority(StrEnum):
@@ -48,6 +49,14 @@ class Flow:
     def rank(self) -> int:
         """0 goes before 1, whatever their starts."""
         return int(self.priority is Priority.SHADOW)
+
+
+class Turn(NamedTuple):
+    """Who ranks first goes first, then who starts first in virtual time, then who came first."""
+
+    rank: int
+    start: float
+    number: int
 
 
 class Turns:

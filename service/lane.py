@@ -18,9 +18,10 @@ from models.encode import Encoded
 from models.pipeline import Pipeline
 from models.spec import Answer, Options
 from service import metrics, tracing
-from service.batch import Batcher, Job, Limits
+from service.batch import Batcher, Limits
 from service.cost import Mean
 from service.fair import Priority
+from service.job import Job
 from service.policy import Estimate
 from service.pool import Pool
 
@@ -148,7 +149,7 @@ class Lane:
         likely = round(characters * self._tokens())
         # Each text is a window at least, and texts are never an eighth as many tokens as they seem,
         # whatever others were of: what cannot fit by far is not encoded first.
-        self.batcher.admit(len(texts), max(len(texts), likely // 8))
+        self.batcher.waitlist.admit(len(texts), max(len(texts), likely // 8))
         short = characters <= INLINE and priority is not Priority.SHADOW
         predicted_s = self.batcher.check_deadline(likely, deadline, key=key, priority=priority)
         encoded = self._encode(texts) if short else await self._encode_aside(texts)
@@ -203,7 +204,7 @@ class Lane:
             encoded += some
             items += sum(len(each.windows) for each in some)
             tokens += sum(len(window.ids) for each in some for window in each.windows)
-            self.batcher.admit(items, tokens)
+            self.batcher.waitlist.admit(items, tokens)
         return encoded
 
     def _decode(

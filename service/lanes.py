@@ -37,6 +37,7 @@ from service.schemas import State, Status, VariantDetail, VariantSummary
 from service.served import Served, known
 from service.settings import Settings
 from service.trial import Trial, trial_of
+from service.waitlist import Room
 
 logger = logging.getLogger("kadogo")
 
@@ -495,8 +496,7 @@ class Lanes:
             items=settings.batch_items,
             tokens=settings.batch_tokens,
             spare=settings.batch_padding,
-            waiting_items=settings.queue_texts,
-            waiting_tokens=settings.queue_tokens,
+            room=Room(items=settings.queue_texts, tokens=settings.queue_tokens),
         )
         return Lane(pipeline, self.pool, limits)
 

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from models.spec import Task
 from service import edge, metrics, problems
 from service.api import Answers
-from service.batch import CallerLeft
 from service.bodies import JSON
+from service.job import CallerLeft
 from service.schemas import convert_ask
 
 

@@ -116,8 +116,8 @@ class Served:
             task=manifest.task if manifest else None,
             digest=manifest.digest if manifest else None,
             reason=self.quarantined.get(name),
-            waiting_windows=lane.batcher.waiting_items if lane else 0,
-            waiting_tokens=lane.batcher.waiting_tokens if lane else 0,
+            waiting_windows=lane.batcher.waitlist.items if lane else 0,
+            waiting_tokens=lane.batcher.waitlist.tokens if lane else 0,
             run_ms=round(1000 * lane.batcher.line.fixed, 4) if lane else None,
             token_ms=round(1000 * lane.batcher.line.each, 5) if lane else None,
         )

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from models.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
 from models.session import Halt, Halted
-from service.batch import SWEPT, Batcher, CallerLeft, Job, Limits, cut
+from service.batch import Batcher, Limits, cut
 from service.cost import Line
 from service.fair import Priority
+from service.job import CallerLeft, Job
 from service.pool import Pool
+from service.waitlist import SWEPT, Room
 
 LATER = perf_counter() + 3600
 
@@ -428,7 +430,7 @@ def test_work_of_a_caller_who_left_is_not_run() -> None:
             await left.answer
         assert model.batches == [["first"], ["y"]]
         assert seen.drops == ["caller_left"] * 3
-        assert queue.waiting_tokens == queue.waiting_items == 0
+        assert queue.waitlist.tokens == queue.waitlist.items == 0
 
     run(scenario)
 
@@ -495,13 +497,13 @@ def test_what_is_left_of_a_failed_request_is_not_run() -> None:
 def test_a_request_that_does_not_fit_is_refused_whole() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
-        queue, _ = batcher(model, waiting_items=3)
+        queue, _ = batcher(model, room=Room(items=3))
         submit(queue, "first")
         await begun(model, 1)
         waiting = submit(queue, "aa", "bb")
         with pytest.raises(Overloaded):
             submit(queue, "cc", "dd")
-        assert queue.waiting_items == 2
+        assert queue.waitlist.items == 2
         fits = submit(queue, "ee")
         model.gate.set()
         assert await waiting.answer == ["AA", "BB"]
@@ -513,7 +515,7 @@ def test_a_request_that_does_not_fit_is_refused_whole() -> None:
 def test_tokens_are_bounded_too() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
-        queue, _ = batcher(model, waiting_tokens=10)
+        queue, _ = batcher(model, room=Room(tokens=10))
         submit(queue, "first")
         await begun(model, 1)
         submit(queue, "sixsix")
@@ -528,7 +530,7 @@ def test_tokens_are_bounded_too() -> None:
 def test_whoever_floods_the_queue_leaves_room_for_who_has_little_of_it(floods: int) -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
-        queue, _ = batcher(model, waiting_items=64, waiting_tokens=10_000)
+        queue, _ = batcher(model, room=Room(items=64, tokens=10_000))
         submit(queue, "first")
         await begun(model, 1)
         room = {f"flood {n}" for n in range(floods)}
@@ -539,7 +541,7 @@ def test_whoever_floods_the_queue_leaves_room_for_who_has_little_of_it(floods: i
                 except Overloaded as refusal:
                     assert "the rest of the queue is for others" in str(refusal)
                     room.remove(key)
-        assert queue.waiting_items >= 56  # and what is left is little
+        assert queue.waitlist.items >= 56  # and what is left is little
         calm = queue.submit(["calm"], [1], deadline=LATER, key="calm")
         with pytest.raises(Overloaded, match="windows of"):  # that of all is a limit still
             queue.submit(["a"] * 9, [1] * 9, deadline=LATER, key="another")
@@ -553,7 +555,7 @@ def test_who_has_nothing_in_the_queue_may_fill_it_and_so_may_all_who_have_no_key
     async def scenario() -> None:
         for key in ("one", None):
             model = Shouting(open_gate=False)
-            queue, _ = batcher(model, waiting_items=4)
+            queue, _ = batcher(model, room=Room(items=4))
             submit(queue, "first")
             await begun(model, 1)
             if key is None:
@@ -561,7 +563,7 @@ def test_who_has_nothing_in_the_queue_may_fill_it_and_so_may_all_who_have_no_key
                 submit(queue, "b", "c", "d")
             else:
                 queue.submit([*"abcd"], [1] * 4, deadline=LATER, key=key)
-            assert queue.waiting_items == 4
+            assert queue.waitlist.items == 4
             model.gate.set()
 
     run(scenario)
@@ -569,7 +571,7 @@ def test_who_has_nothing_in_the_queue_may_fill_it_and_so_may_all_who_have_no_key
 
 def test_a_request_larger_than_the_whole_queue_is_too_large_not_too_early() -> None:
     async def scenario() -> None:
-        queue, _ = batcher(Shouting(), waiting_items=3)
+        queue, _ = batcher(Shouting(), room=Room(items=3))
         with pytest.raises(TooLarge, match="at most 3 windows"):
             submit(queue, "a", "b", "c", "d")
 
@@ -580,7 +582,7 @@ def test_a_refusal_says_how_long_the_waiting_work_takes_at_the_measured_rate() -
     async def scenario() -> None:
         model = Shouting(open_gate=False)
         pool = Pool(1)
-        queue, _ = batcher(model, pool=pool, waiting_items=1)
+        queue, _ = batcher(model, pool=pool, room=Room(items=1))
         submit(queue, "first")
         await begun(model, 1)
         queue.line = Line(each=0.5)
@@ -700,7 +702,7 @@ def test_a_shadow_that_runs_is_halted_for_whoever_finds_no_thread(threads: int) 
         assert await shadow.answer == ["SHADOW"]
         assert model.batches[-1] == ["shadow"]
         assert seen.halts == 1
-        assert queue.waiting_items == queue.waiting_tokens == pool.turns.waiting_s == 0
+        assert queue.waitlist.items == queue.waitlist.tokens == pool.turns.waiting_s == 0
         assert not pool.turns.waits and not pool.running_s
 
     run(scenario)
@@ -745,13 +747,13 @@ def test_what_nobody_waits_for_is_not_in_anybodys_way() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
         pool = Pool(1)
-        queue, seen = batcher(model, pool=pool, waiting_items=2)
+        queue, seen = batcher(model, pool=pool, room=Room(items=2))
         submit(queue, "first")
         await begun(model, 1)
         leaves = submit(queue, "leaves", "too")
         leaves.leave()
         await asyncio.sleep(0)
-        assert queue.waiting_items == queue.waiting_tokens == pool.turns.waiting_s == 0
+        assert queue.waitlist.items == queue.waitlist.tokens == pool.turns.waiting_s == 0
         stays = submit(queue, "stays", "also")  # would not have fitted
         model.gate.set()
         assert await stays.answer == ["STAYS", "ALSO"]
@@ -763,7 +765,7 @@ def test_what_nobody_waits_for_is_not_in_anybodys_way() -> None:
 def test_shadows_take_nobodys_room() -> None:
     async def scenario() -> None:
         model = Shouting(open_gate=False)
-        queue, seen = batcher(model, waiting_items=2)
+        queue, seen = batcher(model, room=Room(items=2))
         submit(queue, "first")
         await begun(model, 1)
         shadows = [submit(queue, "a", "b", priority=Priority.SHADOW) for _ in range(5)]
@@ -775,7 +777,7 @@ def test_shadows_take_nobodys_room() -> None:
         model.gate.set()
         assert await person.answer == ["PERSON", "TOO"]
         await asyncio.gather(*(each.answer for each in shadows))
-        assert queue.waiting_items == queue.waiting_tokens == 0
+        assert queue.waitlist.items == queue.waitlist.tokens == 0
 
     run(scenario)
 
@@ -802,7 +804,7 @@ def test_a_caller_who_leaves_while_a_batch_is_cut_is_counted_out_once(
         monkeypatch.setattr(Job, "lost", leaving)
         model.gate.set()
         assert await job.answer == ["A", "B", "C", "D"] and len(asked) == 1
-        assert queue.waiting_items == queue.waiting_tokens == 0
+        assert queue.waitlist.items == queue.waitlist.tokens == 0
 
     run(scenario)
 
@@ -911,7 +913,7 @@ def test_whoever_stays_gets_his_own_answer_once_and_nothing_is_left(
             else:
                 assert await job.answer == [word.upper() for word in words]
         await asyncio.sleep(0.001)
-        assert all(q.waiting_items == q.waiting_tokens == 0 for q in queues)
+        assert all(q.waitlist.items == q.waitlist.tokens == 0 for q in queues)
         assert pool.turns.waiting_s == 0
         ran = [word for batch in model.batches for word in batch]
         assert len(ran) == len(set(ran))

@@ -25,10 +25,10 @@ from models.errors import (
     TooLarge,
     UnsupportedContent,
 )
-from service.batch import CallerLeft
 from service.bodies import JSON, check_content, inflated, read_body
 from service.edge import BoundedBody, Caller, Post
 from service.forms import FieldError, FieldsInvalid
+from service.job import CallerLeft
 from service.problems import (
     PROBLEM,
     Headers,

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from models.errors import NotReady, TooLarge
 from models.spec import Aggregation, Options, Task, Windows
-from service.batch import Limits
 from service.lane import INLINE, STRETCH, stretches
 from service.lanes import Lanes
 from service.route import Asked
 from service.schemas import State
 from service.settings import Settings
+from service.waitlist import Room
 from tests.tiny import write_variant
 
 TEXTS = ["Kano", "Sani Bello ya je Abuja.", "NNPC " * 40, "ya je Lagos " * 30, "."]
@@ -95,7 +95,7 @@ def test_a_request_is_encoded_no_further_than_the_queue_could_take(catalog: Path
         lane, _ = lanes.choose(Asked(task=Task.NER), 0)
         long = "Sani ya je Kano . " * (STRETCH // 10)
         alone = len(lane.pipeline.encode(long).windows)
-        lane.batcher.limits = Limits(waiting_items=alone, waiting_tokens=10**9)
+        lane.batcher.waitlist.room = Room(items=alone, tokens=10**9)
         with pytest.raises(TooLarge, match=f"is at least {alone * 2} windows of"):
             await lane.answer([long] * 50, Options(), deadline=later())
 
@@ -107,7 +107,7 @@ def test_what_cannot_fit_by_far_is_refused_before_it_is_encoded(
 ) -> None:
     async def scenario(lanes: Lanes) -> None:
         lane, _ = lanes.choose(Asked(task=Task.NER), 0)
-        lane.batcher.limits = Limits(waiting_tokens=1000)
+        lane.batcher.waitlist.room = Room(tokens=1000)
         monkeypatch.setattr(lane, "_encode_aside", lambda texts: pytest.fail("it is encoded"))
         with pytest.raises(TooLarge, match="at most 2048 windows and 1000 tokens go in one"):
             await lane.answer(["Sani ya je Kano . " * 2000], Options(), deadline=later())
@@ -131,7 +131,7 @@ def test_strangers_get_their_turn_while_a_long_request_is_encoded(catalog: Path)
         long = asyncio.ensure_future(lane.answer(texts, Options(), deadline=later()))
         await asyncio.sleep(0)
         await lane.answer(["Kano"], Options(), deadline=later())
-        assert lane.batcher.waiting_items == 0  # no window of the long one has come yet
+        assert lane.batcher.waitlist.items == 0  # no window of the long one has come yet
         assert len((await long).answers) == 3
 
     many = Settings(catalog=catalog, threads=1, queue_texts=10**6, queue_tokens=10**8)
