@@ -78,8 +78,10 @@ def read(root: Path, name: str) -> Variant:
 
 def write(folder: Path, variant: Variant) -> None:
     """Write the manifest; readers see the old one or the new one, whole."""
+    content = msgspec.json.encode(variant)
+    msgspec.json.decode(content, type=Variant)  # a NaN is written as null, which nobody can read
     draft = folder / f".{MANIFEST}"
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(variant), indent=1) + b"\n")
+    draft.write_bytes(msgspec.json.format(content, indent=1) + b"\n")
     draft.replace(folder / MANIFEST)
 
 

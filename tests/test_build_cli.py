@@ -223,6 +223,23 @@ def test_seeds_of_data_that_is_not_there_leave_the_manifest_alone(
     assert manifest.stat().st_mtime_ns == before and not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("measure ner-int8 --rounds 1", "1 is less than 2"),
+        ("import . --task ner --name AfroXLMR", "'AfroXLMR' is no name: give lower-case letters"),
+        ("import . --task ner --name ../x", "'../x' is no name"),
+        (f"shape afriberta-base --out . --name {'x' * 41}", "40 at most"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(
+    words: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == 2 and line in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_another_seed_reaches_every_step_that_learns_from_labels(name: str) -> None:
     before, after = RECIPES[name], reseeded(RECIPES[name], 2)

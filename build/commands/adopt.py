@@ -17,6 +17,7 @@ from build.commands.common import (
     add_folders,
     known,
     names,
+    new_name,
     publish,
     quiet_libraries,
 )
@@ -40,7 +41,9 @@ def import_(words: Sequence[str]) -> int:
     )
     parser.add_argument("source", metavar="FOLDER|ID", help="a checkpoint folder or a hub id")
     parser.add_argument("--task", type=Task, required=True, choices=list(Task), metavar="TASK")
-    parser.add_argument("--name", required=True, help="becomes NAME-base and NAME-int8")
+    parser.add_argument(
+        "--name", type=new_name, required=True, help="becomes NAME-base and NAME-int8"
+    )
     parser.add_argument("--labels", type=names, default=(), help="in the order of the outputs")
     parser.add_argument("--languages", type=names, default=UNNAMED, help="ISO 639-3: hau,yor")
     parser.add_argument("--multi-label", action="store_true", help="labels do not exclude others")
@@ -91,7 +94,9 @@ def shape(words: Sequence[str]) -> int:
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--task", type=Task, default=Task.NER, choices=list(Task), metavar="TASK")
     parser.add_argument("--out", type=Path, dest="catalog", required=True, metavar="FOLDER")
-    parser.add_argument("--name", help="becomes NAME-base and NAME-int8; the shape's by default")
+    parser.add_argument(
+        "--name", type=new_name, help="becomes NAME-base and NAME-int8; the shape's by default"
+    )
     parser.add_argument("--like", metavar="RECIPE", help="and NAME-RECIPE, compressed as it is")
     parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json; by default the zoo's")
     parser.add_argument("--cache", type=Path, default=CACHE)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from build.errors import BuildError
 from build.form import Form
 from build.run import Kitchen
 from build.steps import Step
-from models.spec import Evidence, Variant
+from models.spec import NAME, Evidence, Variant
 
 if TYPE_CHECKING:
     from build.publish import Title
@@ -25,6 +26,8 @@ ZOO = Path("models/zoo")
 # Variants that are not the project's own stay out of git.
 STORE = Path("models/store")
 DOCS = Path("docs")
+# Of the name that a user gives: of 64, what the longest recipe name leaves.
+LETTERS = 40
 
 # --- words ------------------------------------------------------------------------------------
 
@@ -43,6 +46,25 @@ def names(text: str) -> tuple[str, ...]:
 
 def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in names(text))
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return number
+
+
+def new_name(text: str) -> str:
+    """What the names of variants begin with that are to be."""
+    if not re.fullmatch(NAME, text) or len(text) > LETTERS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name: give lower-case letters and digits, and . _ - after the first "
+            f"of them, {LETTERS} at most"
+        )
+    return text
 
 
 def known(name: str, those: Collection[str], what: str, also: Iterable[str] = ()) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from build.commands.common import ZOO, names, show
+from build.commands.common import ZOO, at_least, names, show
 from build.errors import BuildError
 from models.spec import Task
 
@@ -65,7 +65,7 @@ def measure(words: Sequence[str]) -> int:
         description="Speed and memory of variants against their baseline; wants a quiet machine.",
     )
     parser.add_argument("names", nargs="+", metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=at_least(2), default=20, help="20 by default")
     parser.add_argument("--catalog", type=Path, default=ZOO)
     args = parser.parse_args(words)
     from build.measure import measure
