@@ -134,6 +134,8 @@ def _after(step: Step, known: _Known) -> _Known:
         left = frozenset({place.leaves}) if place.leaves else known.stages & set(place.takes)
         known = known._replace(stages=left)
     match step:
+        case QuantizeBlocks(embedding=True):  # its look-up is onnxruntime's own
+            known = known._replace(stages=frozenset({Stage.OWN}))
         case Finetune():
             known = known._replace(languages=step.languages, window=step.window)
         case NarrowWindows():

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SPLITS = ("train", "dev", "test")
-
 
 class DataError(Exception):
     """The data folder lacks something, or something in it is not what it should be."""

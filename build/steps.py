@@ -165,7 +165,7 @@ class Healing(Step, frozen=True, kw_only=True):
     epochs    0: none
     soft      weight of the answers before; gold labels have what is left to 1
     transfer  how many texts without gold are added, of which the answers before are learned alone
-    dropout   while it heals; None: as when it was fine-tuned
+    dropout   while it heals; None: as when it was fine-tuned, but 0.1 of what Restore brought back
     """
 
     epochs: Count = 0
@@ -199,7 +199,7 @@ class PruneStructure(Healing, frozen=True, kw_only=True):
     """
     Whole attention heads and feed-forward columns, the least important ones, are taken out: the
     network is smaller and faster. Importance is the loss's slope along each one's output (Michel
-    et al. 2019, Molchanov et al. 2017) over `texts` training texts.
+    et al. 2019, Molchanov et al. 2017) over `texts` training texts for each epoch of healing.
 
     heads, columns  share of all heads and of all columns that go; each layer keeps some of
                     what it has of both

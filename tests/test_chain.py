@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -300,6 +301,12 @@ def test_a_graph_for_another_runtime_can_be_packed() -> None:
     check((*TUNED, Export(weights="bfloat16"), RunWith(), Pack()))
 
 
+def test_what_onnxruntime_alone_reads_is_not_for_another_runtime() -> None:
+    check((*TUNED, Export(), QuantizeBlocks(embedding=False), RunWith()))
+    with pytest.raises(BuildError, match="onnxruntime alone reads"):
+        check((*TUNED, Export(), QuantizeBlocks(), RunWith()))
+
+
 def test_nothing_is_made_of_steps_that_contradict(tmp_path: Path) -> None:
     kitchen = Kitchen(tmp_path / "corpus", "cpu", tmp_path / "cache")
     with pytest.raises(BuildError):
@@ -308,5 +315,16 @@ def test_nothing_is_made_of_steps_that_contradict(tmp_path: Path) -> None:
 
 
 def test_every_step_has_its_place_and_somebody_who_does_it() -> None:
-    for kind in PLACES:
+    kinds = {kind for kind in steps_of(Step) if kind.__module__ == Step.__module__}
+    assert kinds == PLACES.keys()
+    for kind in kinds:
         assert apply.dispatch(kind) is not apply.dispatch(Step)
+
+
+def steps_of(kind: type[Step]) -> Iterator[type[Step]]:
+    """Those that a recipe can have: what others only share its fields with is none."""
+    if kinds := kind.__subclasses__():
+        for each in kinds:
+            yield from steps_of(each)
+    else:
+        yield kind

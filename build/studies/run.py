@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from build.checkpoint import Checkpoint, filled, read_purpose
 from build.errors import BuildError
-from build.evaluate import Said, evaluate, is_judged
+from build.evaluate import Said, evaluate, is_judged, is_of
 from build.prepare import prepared
 from build.publish import publish, read, trained_here
 from build.recipes import RECIPES
@@ -79,8 +79,9 @@ def _make(row: Row, steps: tuple[Step, ...], kitchen: Kitchen, root: Path) -> No
 
 def _judge(row: Row, kitchen: Kitchen, root: Path, *, called: str, said: Said) -> None:
     """Score the row's variant, unless it has scores of the split that is called so."""
-    known = read(root, row.name).evidence
-    if known and known.quality and known.split == called:
+    variant = read(root, row.name)
+    known = variant.evidence
+    if known and known.quality and known.split == called and is_of(variant, kitchen.corpus):
         return
     evaluate(
         root,
