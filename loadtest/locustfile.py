@@ -111,6 +111,8 @@ def begin(environment: Environment, **_: Any) -> None:
             if asked.tasks and asked.variant:
                 raise BadTraffic("a variant has one task: leave out --variant or --tasks")
             _calls(asked, 1)
+            if asked.headless and not environment.host:
+                raise BadTraffic("nothing says whom to ask: give --host")
             environment.host = address(environment.host) if environment.host else None
             if isinstance(arrivals, Replay) and asked.seconds:
                 print(_replayed(asked, arrivals), file=sys.stderr)

@@ -59,6 +59,8 @@ class Traffic:
             raise BadTraffic(f"duplicates is {self.duplicates:g}: it is 0 or more")
         if self.inputs < 1:
             raise BadTraffic(f"inputs is {self.inputs}: a request has 1 or more")
+        if self.seed < 0:
+            raise BadTraffic(f"seed is {self.seed}: give 0 or more")
 
 
 # --- calls -----------------------------------------------------------------------------------

@@ -224,6 +224,13 @@ def test_wrong_settings_are_one_line(flags: list[str], said: str) -> None:
     assert run.returncode == 2 and said in errors and "Traceback" not in errors
 
 
+def test_a_run_without_a_host_is_one_line() -> None:
+    run = _locust("--headless")
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2
+    assert "nothing says whom to ask: give --host" in errors and "Traceback" not in errors
+
+
 def _run(latencies: np.ndarray, **change: Any) -> Run:
     requests = tuple(
         Request(

@@ -220,6 +220,7 @@ def test_of_texts_in_company_each_keeps_what_is_right_for_it(tmp_path: Path) -> 
         ("--duplicates -1", "duplicates is -1: it is 0 or more"),
         ("--duplicates nan", "duplicates is nan"),
         ("--inputs 0", "inputs is 0: a request has 1 or more"),
+        ("--seed -1", "seed is -1: give 0 or more"),
         ("--texts nowhere", "nowhere is neither a file nor a folder, nor one of sentences"),
     ],
 )
